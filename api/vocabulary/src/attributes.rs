@@ -1,0 +1,51 @@
+//! The attributes of devices in ResourceSlices.
+//!
+//! Three groups: the standard ones of Kubernetes, the vendor's own (unqualified, so that CEL written for the
+//! vendor's driver keeps working), and a portable set under `tessera.dev/` that means the same on every vendor.
+
+/// Standard attributes (`resource.kubernetes.io/`), defined by Kubernetes' device attribute library.
+pub mod standard {
+    /// String: the PCI address, `dddd:bb:dd.f` in lower-case hexadecimal.
+    pub const PCI_BUS_ID: &str = "resource.kubernetes.io/pciBusID";
+    /// String: the PCIe root complex that the device hangs below, `pci<domain>:<bus>`.
+    pub const PCIE_ROOT: &str = "resource.kubernetes.io/pcieRoot";
+    /// Int: the NUMA node of the device's PCI slot. Left out where the kernel knows none.
+    pub const NUMA_NODE: &str = "resource.kubernetes.io/numaNode";
+}
+
+/// What NVIDIA's own DRA driver publishes (its v0.5.0), by the same names and types.
+pub mod nvidia {
+    /// String: `gpu` for a whole GPU.
+    pub const TYPE: &str = "type";
+    /// String: NVML's UUID, `GPU-…`.
+    pub const UUID: &str = "uuid";
+    /// String: the product as NVML names it, "NVIDIA H100 80GB HBM3".
+    pub const PRODUCT_NAME: &str = "productName";
+    /// String: NVML's brand, "Nvidia", "Tesla", "GeForce".
+    pub const BRAND: &str = "brand";
+    /// String: the architecture, "Hopper".
+    pub const ARCHITECTURE: &str = "architecture";
+    /// Version: the CUDA compute capability, "9.0.0".
+    pub const CUDA_COMPUTE_CAPABILITY: &str = "cudaComputeCapability";
+    /// Version: the kernel driver's version as strict semver, "535.54.3" for 535.54.03.
+    pub const DRIVER_VERSION: &str = "driverVersion";
+    /// Version: the newest CUDA version that the driver supports, "12.8.0".
+    pub const CUDA_DRIVER_VERSION: &str = "cudaDriverVersion";
+    /// String: how the GPU reaches system memory: `HMM`, `ATS` or `None`. Left out where NVML does not tell.
+    pub const ADDRESSING_MODE: &str = "addressingMode";
+
+    /// The value of [`TYPE`] for a whole GPU.
+    pub const TYPE_GPU: &str = "gpu";
+}
+
+/// The portable set: the same meaning on every vendor.
+pub mod portable {
+    /// String: who made the accelerator: `nvidia`.
+    pub const VENDOR: &str = "tessera.dev/vendor";
+    /// String: what is allocated: `gpu` for a whole GPU.
+    pub const KIND: &str = "tessera.dev/kind";
+    /// String: the product's name.
+    pub const MODEL: &str = "tessera.dev/model";
+    /// String: the architecture or generation in lower case: `hopper`.
+    pub const FAMILY: &str = "tessera.dev/family";
+}

@@ -1,0 +1,21 @@
+//! The names that users, schedulers and the kubelet see, in one place: drivers, pools, attributes,
+//! capacities, device classes and taints.
+//!
+//! Nothing here does I/O or decides anything. A name that leaves this crate in a ResourceSlice is a
+//! promise: claims, DeviceClasses and CEL expressions of users rely on it, so it is never renamed.
+
+mod device_name;
+mod driver_name;
+mod pci;
+
+pub mod attributes;
+pub mod capacities;
+pub mod classes;
+pub mod taints;
+
+pub use device_name::{DeviceName, InvalidDeviceName};
+pub use driver_name::{DriverName, InvalidDriverName};
+pub use pci::{InvalidPciAddress, PciAddress};
+
+/// The domain of the names that mean the same on every vendor.
+pub const DOMAIN: &str = "tessera.dev";

@@ -1,0 +1,4 @@
+//! The taints on devices: one constant key per cause, so that a toleration can name it.
+
+/// The device is published since a claim holds it, but the hardware no longer answers.
+pub const LOST: &str = "tessera.dev/lost";

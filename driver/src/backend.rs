@@ -1,0 +1,46 @@
+use std::collections::BTreeSet;
+
+use tessera_vocabulary::PciAddress;
+
+use crate::Accelerator;
+
+/// One vendor's way to its hardware.
+///
+/// A backend is asked again and again, from one thread, for as long as the agent runs: drivers come and go under it.
+pub trait Backend: Send {
+    /// Looks at the hardware as it is now.
+    ///
+    /// # Errors
+    /// When nothing can be said about any accelerator. One that is sick alone is a [`Discovery::problems`] entry.
+    fn discover(&mut self) -> Result<Discovery, DiscoveryError>;
+}
+
+/// What one look at the hardware found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// The accelerators that answer, by PCI address.
+    pub accelerators: Vec<Accelerator>,
+    /// The vendor's accelerators that sysfs shows, whether their driver answers or not.
+    pub on_the_bus: BTreeSet<PciAddress>,
+    /// What was wrong with single accelerators, in words.
+    pub problems: Vec<String>,
+}
+
+/// Why nothing can be said about a vendor's accelerators.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The vendor's driver is not installed on this node. Usual on a node without such accelerators.
+    #[error("no {library} below {root}; install the driver, or name its root directory")]
+    NoDriver {
+        /// The library that was looked for.
+        library: &'static str,
+        /// The driver's root directory.
+        root: String,
+    },
+    /// The driver's library is there but unusable.
+    #[error(transparent)]
+    Unusable(#[from] tessera_nvml::OpenError),
+    /// The driver failed while it was asked.
+    #[error(transparent)]
+    Failed(#[from] tessera_nvml::CallError),
+}

@@ -1,0 +1,17 @@
+//! The accelerators of a node: what there is and how it is handed to a container.
+//!
+//! Knows no Kubernetes: what it finds is plain data that others publish and prepare. Everything is read below a
+//! [`Root`], so that a test hands it a tree of its own. Calls block, and may block for long when hardware is sick:
+//! give a backend a thread of its own.
+
+mod accelerator;
+mod backend;
+mod root;
+mod sysfs;
+mod version;
+
+pub mod nvidia;
+
+pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
+pub use backend::{Backend, Discovery, DiscoveryError};
+pub use root::Root;

@@ -1,0 +1,99 @@
+//! What the kernel tells about PCI devices under `/sys/bus/pci/devices`.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use tessera_vocabulary::PciAddress;
+
+use crate::{Locality, Root};
+
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// The devices of a vendor whose class begins with `class_prefix`, such as `0x03` for displays.
+/// Empty where there is no PCI bus: that is no fault.
+pub(crate) fn devices(root: &Root, vendor: &str, class_prefix: &str) -> BTreeSet<PciAddress> {
+    let Ok(entries) = fs::read_dir(root.seen_by_agent(PCI_DEVICES)) else { return BTreeSet::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let address = entry.file_name().to_str()?.parse().ok()?;
+            let is = |file: &str, wanted: &str| {
+                fs::read_to_string(entry.path().join(file)).is_ok_and(|text| text.trim().starts_with(wanted))
+            };
+            (is("vendor", vendor) && is("class", class_prefix)).then_some(address)
+        })
+        .collect()
+}
+
+/// What is near a PCI device. What cannot be read is unknown.
+pub(crate) fn locality(root: &Root, address: PciAddress) -> Locality {
+    let device = root.seen_by_agent(&format!("{PCI_DEVICES}/{address}"));
+    // The real path is /sys/devices/pci0000:3a/0000:3a:01.0/…/0000:3b:00.0. On some systems (VMD, ARM) more comes
+    // before the root complex, so it is the first component of that form that counts.
+    let pcie_root = fs::canonicalize(&device).ok().and_then(|path| {
+        path.components().filter_map(|part| part.as_os_str().to_str()).find(|part| is_root_complex(part)).map(str::to_owned)
+    });
+    // -1 is the kernel's "unknown", and does not parse.
+    let numa_node = fs::read_to_string(device.join("numa_node")).ok().and_then(|text| text.trim().parse().ok());
+    Locality { pcie_root, numa_node }
+}
+
+/// `pci<domain>:<bus>`, in hexadecimal.
+fn is_root_complex(component: &str) -> bool {
+    let hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    component
+        .strip_prefix("pci")
+        .and_then(|rest| rest.split_once(':'))
+        .is_some_and(|(domain, bus)| domain.len() >= 4 && hex(domain) && bus.len() == 2 && hex(bus))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    fn device(root: &Path, real: &str, files: &[(&str, &str)]) {
+        let directory = root.join("sys/devices").join(real);
+        fs::create_dir_all(&directory).unwrap();
+        for (name, content) in files {
+            fs::write(directory.join(name), content).unwrap();
+        }
+        let bus = root.join("sys/bus/pci/devices");
+        fs::create_dir_all(&bus).unwrap();
+        symlink(format!("../../../devices/{real}"), bus.join(directory.file_name().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn locality_is_what_the_kernel_tells() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = Root::new(tree.path(), "/");
+        device(tree.path(), "pci0000:3a/0000:3a:01.0/0000:3b:00.0", &[("numa_node", "1\n")]);
+        device(tree.path(), "platform/pci0002:00/0002:01:00.0", &[("numa_node", "-1\n")]);
+        device(tree.path(), "virtual/0003:01:00.0", &[]);
+        let cases = [
+            ("0000:3b:00.0", Some("pci0000:3a"), Some(1)),
+            ("0002:01:00.0", Some("pci0002:00"), None),
+            ("0003:01:00.0", None, None),
+            ("0004:01:00.0", None, None),
+        ];
+        for (address, pcie_root, numa_node) in cases {
+            let found = locality(&root, address.parse().unwrap());
+            assert_eq!(found, Locality { pcie_root: pcie_root.map(str::to_owned), numa_node }, "{address}");
+        }
+    }
+
+    #[test]
+    fn only_the_vendors_devices_of_the_class_are_found() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = Root::new(tree.path(), "/");
+        assert!(devices(&root, "0x10de", "0x03").is_empty(), "no PCI bus is no fault");
+        device(tree.path(), "pci0000:00/0000:01:00.0", &[("vendor", "0x10de\n"), ("class", "0x030200\n")]);
+        device(tree.path(), "pci0000:00/0000:02:00.0", &[("vendor", "0x10de\n"), ("class", "0x068000\n")]);
+        device(tree.path(), "pci0000:00/0000:03:00.0", &[("vendor", "0x1002\n"), ("class", "0x030200\n")]);
+        device(tree.path(), "pci0000:00/0000:04:00.0", &[]);
+        let found = devices(&root, "0x10de", "0x03");
+        assert_eq!(found.into_iter().map(|address| address.to_string()).collect::<Vec<_>>(), ["0000:01:00.0"]);
+    }
+}

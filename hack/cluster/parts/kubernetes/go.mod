@@ -1,0 +1,3 @@
+module tessera.dev/hack/cluster/kubernetes
+
+go 1.24

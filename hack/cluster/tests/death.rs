@@ -1,0 +1,115 @@
+//! However a cluster ends, nothing of it is left. Needs root.
+
+mod support;
+
+use std::env;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cluster::{Cluster, ClusterName, Mode, Options, Signal};
+use rustix::process::{Pid, kill_process};
+use support::{Traces, eventually, recorded_pid, unique_name, up};
+
+/// From the death of a process to the end of the last trace.
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// Tells the helper below which cluster to bring up.
+const NAME: &str = "CLUSTER_TEST_NAME";
+
+/// Not a test: the process that the tests below start, to kill it.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn owner_that_waits_to_be_killed() {
+    let Ok(name) = env::var(NAME) else { return };
+    let _cluster = up(&name.parse().unwrap());
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+fn start_owner(name: &ClusterName) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "owner_that_waits_to_be_killed"])
+        .env(NAME, name.as_str())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the cluster that `owner` brings up is ready.
+fn wait_until_ready(name: &ClusterName) -> Cluster {
+    let patience = Duration::from_secs(1200);
+    eventually("the owner's cluster appears", patience, || Cluster::open(name).is_ok());
+    let cluster = Cluster::open(name).unwrap();
+    eventually("the owner's cluster is ready", patience, || cluster.status().is_ok_and(|status| status.node_ready));
+    cluster
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn the_owner_is_killed() {
+    let name = unique_name("orphan");
+    let mut owner = start_owner(&name);
+    let cluster = wait_until_ready(&name);
+    let traces = Traces::of(&cluster);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    traces.assert_gone_within(SECONDS);
+}
+
+#[test]
+fn the_owner_is_interrupted_while_the_cluster_comes_up() {
+    let name = unique_name("early");
+    let mut owner = start_owner(&name);
+    eventually("the node begins", Duration::from_secs(1200), || recorded_pid(&name, "init").is_some());
+    let cluster = Cluster::open(&name).unwrap();
+    eventually("the components begin", SECONDS, || cluster.service_running("kube-apiserver").unwrap_or(false));
+    let traces = Traces::of(&cluster);
+    signal(i32::try_from(owner.id()).unwrap(), Signal::INT);
+    owner.wait().unwrap();
+    traces.assert_gone_within(SECONDS);
+}
+
+#[test]
+fn the_supervisor_is_killed_and_the_next_up_sweeps() {
+    let name = unique_name("stale");
+    let mut options = Options::new(name.clone());
+    options.mode = Mode::Detached;
+    let first = Cluster::up(&options, &mut |_| {}).unwrap();
+    let traces = Traces::of(&first);
+    signal(recorded_pid(&name, "supervisor").unwrap(), Signal::KILL);
+    eventually("every process dies with the supervisor", SECONDS, || traces.processes().is_empty());
+    assert!(traces.run_directory().exists(), "nobody was there to remove it");
+    assert!(!traces.cgroups().is_empty());
+
+    let second = Cluster::up(&options, &mut |_| {}).unwrap();
+    assert!(second.status().unwrap().node_ready);
+    let traces = Traces::of(&second);
+    signal(recorded_pid(&name, "supervisor").unwrap(), Signal::KILL);
+    eventually("every process dies with the supervisor", SECONDS, || traces.processes().is_empty());
+    assert!(!Cluster::list().unwrap().contains(&name));
+    traces.assert_gone_within(Duration::ZERO);
+}
+
+#[test]
+fn a_detached_cluster_outlives_its_value_and_a_component_that_fails_is_named() {
+    let name = unique_name("free");
+    let mut options = Options::new(name.clone());
+    options.mode = Mode::Detached;
+    drop(Cluster::up(&options, &mut |_| {}).unwrap());
+    let cluster = Cluster::open(&name).unwrap();
+    let traces = Traces::of(&cluster);
+    cluster.down().unwrap();
+    traces.assert_gone_within(Duration::ZERO);
+    let absent = Cluster::open(&name).unwrap_err().to_string();
+    assert!(absent.starts_with(&format!("there is no cluster {:?}", name.as_str())), "{absent}");
+
+    options.mode = Mode::Owned;
+    options.apiserver_arguments = vec!["--no-such-flag".to_owned()];
+    let failure = format!("{:#}", Cluster::up(&options, &mut |_| {}).unwrap_err());
+    assert!(failure.contains("kube-apiserver ended with exit status 1"), "{failure}");
+    assert!(failure.contains("unknown flag: --no-such-flag"), "{failure}");
+    assert!(failure.contains("kube-apiserver.log"), "{failure}");
+    traces.assert_gone_within(Duration::ZERO);
+}

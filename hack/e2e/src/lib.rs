@@ -1,0 +1,63 @@
+//! End-to-end tests on a real node: API server, scheduler, kubelet, containerd and runc are the real ones, and pods
+//! are judged by what they print and by what the kernel tells them. Only the GPUs are simulated.
+//!
+//! Most tests share one node and stay out of each other's way in namespaces of their own ([`shared`], [`Team`]); those
+//! that break things have a node of their own ([`own`]).
+
+mod manifests;
+mod team;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use cluster::{ClusterName, Options};
+use simulated_node::SimulatedNode;
+
+pub use manifests::{claim, container, one_gpu, pod, request, template};
+pub use team::Team;
+
+/// How long anything may take that a node does in a second or two; the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The node that the tests of this process share. It ends with the process, however that ends.
+pub fn shared() -> &'static SimulatedNode {
+    static NODE: OnceLock<SimulatedNode> = OnceLock::new();
+    NODE.get_or_init(|| own("shared", "dgx-h100"))
+}
+
+/// A node of one's own, with the agent running and everything published.
+pub fn own(name: &str, hardware: &str) -> SimulatedNode {
+    let node = without_agent(name, hardware);
+    node.start_agent(&["--rescan", "0.5", "--log", "info,tessera_agent=debug"]).unwrap();
+    node.wait_for_devices(node.gpus().unwrap(), PATIENCE).unwrap();
+    node
+}
+
+/// A node of one's own on which no agent runs.
+pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
+    // Two runs on one machine keep apart by their process ids.
+    let name: ClusterName = format!("{name}-{}", std::process::id()).parse().unwrap();
+    let mut last = String::new();
+    SimulatedNode::up(&Options::new(name), hardware, &mut |step| {
+        let step = step.to_string();
+        // The beginning tells the step, the rest the seconds.
+        if step.get(..12) != last.get(..12) {
+            eprintln!("{step}");
+        }
+        last = step;
+    })
+    .unwrap()
+}
+
+/// Waits until `check` gives a value. `what` says in the failure's text what did not come.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

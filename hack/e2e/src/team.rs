@@ -1,0 +1,167 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use simulated_node::SimulatedNode;
+use testkit::cdi_specs;
+
+use crate::{claim, container, eventually, one_gpu, pod};
+
+/// A namespace for one test. Everything in it is removed when it goes, so that the devices are free again.
+pub struct Team<'a> {
+    node: &'a SimulatedNode,
+    namespace: String,
+}
+
+impl<'a> Team<'a> {
+    /// Makes the namespace.
+    pub fn new(node: &'a SimulatedNode, namespace: &str) -> Self {
+        let team = Self { node, namespace: namespace.to_owned() };
+        node.cluster().kubectl_output(&["create", "namespace", namespace]).unwrap();
+        // Pods are refused before it is there.
+        eventually("the default service account", || team.try_kubectl(&["get", "serviceaccount", "default"]).ok());
+        team
+    }
+
+    /// Creates objects.
+    #[track_caller]
+    pub fn apply(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects.iter().map(|object| self.placed(object)).collect::<Vec<_>>()});
+        self.node.cluster().apply(&list.to_string()).unwrap();
+    }
+
+    /// Creates what a YAML manifest says, unchanged, in this namespace.
+    #[track_caller]
+    pub fn apply_yaml(&self, manifest: &str) {
+        // kubectl itself puts objects without a namespace into this one.
+        let path = self.node.cluster().run_directory().join(format!("{}.yaml", self.namespace));
+        std::fs::write(&path, manifest).unwrap();
+        self.kubectl(&["apply", "-f", &format!("/run/cluster/{}.yaml", self.namespace)]);
+    }
+
+    fn placed(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        object["metadata"]["namespace"] = json!(self.namespace);
+        object
+    }
+
+    /// Creates a claim for one GPU and a pod of the same name that uses it and does these steps.
+    #[track_caller]
+    pub fn run_with_one_gpu(&self, name: &str, steps: &[&str]) {
+        let uses = json!({"name": "gpu", "resourceClaimName": name});
+        self.apply(&[claim(name, &one_gpu()), pod(name, &[uses], &[container("main", &["gpu"], steps)])]);
+        self.wait_running(name);
+    }
+
+    /// What kubectl prints, in this namespace.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).unwrap()
+    }
+
+    fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        let arguments: Vec<_> = ["--namespace", &self.namespace].into_iter().chain(arguments.iter().copied()).collect();
+        self.node.cluster().kubectl_output(&arguments).map_err(|error| format!("{error:#}"))
+    }
+
+    /// What a command in a container printed, whether it succeeded or not.
+    #[track_caller]
+    pub fn try_exec(&self, pod: &str, container: &str, command: &[&str]) -> String {
+        let arguments = ["--namespace", &self.namespace, "exec", pod, "-c", container, "--"];
+        let arguments: Vec<_> = arguments.iter().chain(command).copied().collect();
+        let output = self.node.cluster().kubectl(&arguments).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// An object as it is.
+    #[track_caller]
+    pub fn get(&self, kind: &str, name: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])).unwrap()
+    }
+
+    /// Waits until a pod's containers run, and keeps the CDI specs of that moment for the judges.
+    #[track_caller]
+    pub fn wait_running(&self, pod: &str) {
+        let mut last = String::new();
+        eventually(&format!("pod {}/{pod} Running", self.namespace), || {
+            last = self.get("pod", pod)["status"]["phase"].as_str().unwrap_or_default().to_owned();
+            assert!(last != "Failed", "pod {pod} failed: {}", self.kubectl(&["describe", "pod", pod]));
+            (last == "Running").then_some(())
+        });
+        cdi_specs::collect(&self.node.cluster().node_root().join("run/cdi"));
+    }
+
+    /// Waits until an event of the pod holds all of these words, and returns its message.
+    #[track_caller]
+    pub fn wait_event(&self, pod: &str, words: &[&str]) -> String {
+        eventually(&format!("an event of pod {pod} with {words:?}"), || {
+            let field = format!("involvedObject.name={pod}");
+            let events: Value = serde_json::from_str(&self.kubectl(&["get", "events", "--field-selector", &field, "-o", "json"])).unwrap();
+            let messages = events["items"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str());
+            messages.filter(|message| words.iter().all(|word| message.contains(word))).next_back().map(str::to_owned)
+        })
+    }
+
+    /// What a container printed, once it holds `until`.
+    #[track_caller]
+    pub fn log(&self, pod: &str, container: &str, until: &str) -> String {
+        eventually(&format!("{until:?} in the log of {pod}/{container}"), || {
+            self.try_kubectl(&["logs", pod, "-c", container]).ok().filter(|log| log.contains(until))
+        })
+    }
+
+    /// The GPU nodes that a container printed with the step `devices`.
+    #[track_caller]
+    pub fn gpus_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
+        let log = self.log(pod, container, "/dev/null");
+        let gpu = |line: &str| {
+            let path = line.split(' ').next()?;
+            path.strip_prefix("/dev/nvidia").filter(|rest| rest.parse::<u32>().is_ok()).map(|_| path.to_owned())
+        };
+        log.lines().filter_map(gpu).collect()
+    }
+
+    /// The devices that a claim was given, by name.
+    #[track_caller]
+    pub fn devices_of(&self, claim: &str) -> Vec<String> {
+        let claim = self.get("resourceclaim", claim);
+        let results = claim["status"]["allocation"]["devices"]["results"].as_array().cloned().unwrap_or_default();
+        results.iter().map(|result| result["device"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The UID of a claim.
+    #[track_caller]
+    pub fn uid_of(&self, claim: &str) -> String {
+        self.get("resourceclaim", claim)["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// Deletes a pod and waits until it is gone.
+    #[track_caller]
+    pub fn delete_pod(&self, pod: &str) {
+        self.kubectl(&["delete", "pod", pod, "--timeout=90s"]);
+    }
+
+    /// The CDI spec and the record of a claim on the node, those that are there.
+    pub fn files_of(&self, uid: &str) -> Vec<PathBuf> {
+        let root = self.node.cluster().node_root();
+        let directories = ["run/cdi", "run/tessera/gpu.nvidia.com"].map(|path| root.join(path));
+        let entries = directories.iter().flat_map(|path| std::fs::read_dir(path).into_iter().flatten().flatten());
+        entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(uid)).collect()
+    }
+}
+
+impl Drop for Team<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What a person needs to see why.
+            eprintln!("{}", self.try_kubectl(&["get", "pods,resourceclaims", "-o", "wide"]).unwrap_or_else(|error| error));
+            eprintln!("{}", self.try_kubectl(&["get", "events"]).unwrap_or_else(|error| error));
+            eprintln!("{}", self.node.agent_log_end().unwrap_or_default());
+        }
+        for arguments in [&["delete", "pods", "--all", "--timeout=60s"][..], &["delete", "namespace", &self.namespace, "--wait=false"]] {
+            if let Err(error) = self.try_kubectl(arguments) {
+                eprintln!("cleaning up {}: {error}", self.namespace);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The command language of `cargo xtask hardware`: words in, a change of the machine out.
+//!
+//! ```text
+//! list
+//! set [<gpu>] <field>=<value>...
+//! event <gpu> <type>=<data> [gi=<id>] [ci=<id>]
+//! ```
+//!
+//! A GPU is given by its index in PCI order, counted over absent ones too, by UUID or by PCI address.
+//!
+//! | field of `set` | GPU | value |
+//! |---|---|---|
+//! | `present`, `lost` | needed | `true` or `false` |
+//! | `minor` | needed | 0 to 31, not another present GPU's |
+//! | `driver.version`, `driver.cuda` | none | a version |
+//! | `fail` | optional | `<function>:<error>`, like `nvmlDeviceGetUUID:GPU_IS_LOST`; `none` takes all rules away |
+//! | `latency_ms` | optional | milliseconds before each call; 0 takes such rules away |
+//! | `function` | | with `latency_ms`: only this function |
+//! | `from`, `times` | | with `fail` or `latency_ms`: first call that the rule acts on (1 = next), and how many |
+//!
+//! Types of `event` are the words in [`crate::EventType::ALL`]; `xid=79` also takes the GPU off the bus.
+
+mod change;
+mod listing;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, GpuReference, Setting};
+pub use listing::{Listing, Row};
+
+/// A command, read but not yet carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Show the GPUs and the faults.
+    List,
+    /// Change the machine.
+    Change(Change),
+}
+
+impl Command {
+    /// Reads a command.
+    pub fn parse(words: &[impl AsRef<str>]) -> Result<Self, CommandError> {
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        parse::command(&words)
+    }
+}
+
+/// What is wrong with a command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value:?}: {problem}")]
+pub struct CommandError {
+    /// Which part of the command.
+    pub field: String,
+    /// What stands there.
+    pub value: String,
+    /// What is wrong with it, and what is allowed.
+    pub problem: String,
+}
+
+impl CommandError {
+    fn new(field: &str, value: &str, problem: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), value: value.to_owned(), problem: problem.into() }
+    }
+}

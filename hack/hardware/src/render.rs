@@ -1,0 +1,87 @@
+//! The files of a machine: which ones there are ([`tree`]) and how they get onto the disk ([`apply`]).
+
+mod apply;
+mod dev;
+mod proc;
+mod sysfs;
+mod tree;
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::hardware::Hardware;
+use tree::{Content, Entry};
+
+pub(crate) use dev::MAX_MINOR;
+
+/// Where the driver's libraries lie on x86-64 Debian and Ubuntu, also on machines that stand for others: the library
+/// must load on the machine that the test runs on.
+pub(crate) const LIBRARY_DIRECTORY: &str = "usr/lib/x86_64-linux-gnu";
+
+/// Brings the files below `root` in line with the state. `library` is copied if given; otherwise the copy that is
+/// already there stays, under the name that the driver's version asks for.
+pub(crate) fn render(root: &Path, hardware: &Hardware, library: Option<&Path>) -> Result<()> {
+    apply::apply(root, &files(hardware), library)
+}
+
+/// All files of a machine in this state.
+fn files(hardware: &Hardware) -> Vec<Entry> {
+    let mut entries = libraries(hardware);
+    entries.extend(sysfs::files(hardware));
+    entries.extend(proc::files(hardware));
+    entries.extend(dev::files(hardware));
+    entries
+}
+
+fn libraries(hardware: &Hardware) -> Vec<Entry> {
+    let versioned = format!("libnvidia-ml.so.{}", hardware.driver.version);
+    vec![
+        Entry::new(format!("{LIBRARY_DIRECTORY}/{versioned}"), Content::Library),
+        Entry::link(format!("{LIBRARY_DIRECTORY}/libnvidia-ml.so.1"), versioned),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Profile;
+
+    fn listing(profile: &str) -> String {
+        let hardware = Profile::named(profile).unwrap().hardware();
+        files(&hardware).iter().map(|entry| format!("{entry}\n")).collect()
+    }
+
+    #[test]
+    fn tree_of_a_mixed_node() {
+        insta::assert_snapshot!(listing("mixed"));
+    }
+
+    #[test]
+    fn tree_of_a_tray() {
+        insta::assert_snapshot!(listing("gb200"));
+    }
+
+    #[test]
+    fn an_unplugged_gpu_leaves_no_file() {
+        let mut hardware = Profile::named("dgx-h100").unwrap().hardware();
+        let gone = hardware.gpus[3].pci.to_string();
+        let mentions = |hardware: &Hardware| files(hardware).iter().filter(|file| file.path.contains(&gone)).count();
+        assert!(mentions(&hardware) > 10);
+        hardware.gpus[3].present = false;
+        assert_eq!(mentions(&hardware), 0);
+        assert!(!files(&hardware).iter().any(|entry| entry.path == "dev/nvidia3"));
+        assert!(files(&hardware).iter().any(|entry| entry.path == "dev/nvidia4"));
+    }
+
+    #[test]
+    fn no_path_comes_twice() {
+        for profile in Profile::names() {
+            let mut paths: Vec<_> =
+                files(&Profile::named(profile).unwrap().hardware()).into_iter().map(|entry| entry.path).collect();
+            let all = paths.len();
+            paths.sort();
+            paths.dedup();
+            assert_eq!(paths.len(), all, "{profile}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A real Kubernetes node with simulated accelerators and Tessera on it: what the demo shows, what `cargo xtask cluster`
+//! hands out and what the end-to-end tests run on.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cluster::{Cluster, ClusterName, Options, Progress, Signal};
+use serde_json::Value;
+use simulated_hardware::{Machine, Profile};
+
+mod agent;
+
+pub use agent::AGENT;
+
+/// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
+const HARDWARE: &str = "hardware";
+
+/// Everything of Tessera that an admin installs before the agent.
+const MANIFESTS: [&str; 2] = [
+    include_str!("../../../deploy/manifests/agent-rbac.yaml"),
+    include_str!("../../../deploy/manifests/device-classes.yaml"),
+];
+
+/// A node that is up.
+pub struct SimulatedNode {
+    cluster: Cluster,
+    machine: Machine,
+}
+
+impl SimulatedNode {
+    /// Starts a cluster, gives its node the hardware of a profile and installs what the agent needs, not the agent.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`]; nothing is left behind then.
+    pub fn up(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
+        let profile = Profile::named_or_at(profile)?;
+        let library = simulated_hardware::library()?;
+        let cluster = Cluster::up(options, report)?;
+        let machine = Machine::create(&cluster.run_directory().join(HARDWARE), &profile, &library)?;
+        for manifest in MANIFESTS {
+            cluster.apply(manifest)?;
+        }
+        Ok(Self { cluster, machine })
+    }
+
+    /// A node that was started elsewhere, or earlier.
+    pub fn open(name: &ClusterName) -> Result<Self> {
+        let cluster = Cluster::open(name)?;
+        let machine = Machine::open(&cluster.run_directory().join(HARDWARE))?;
+        Ok(Self { cluster, machine })
+    }
+
+    /// The cluster below.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The simulated hardware.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Ends it and removes all that is left of it.
+    pub fn down(self) -> Result<()> {
+        self.cluster.down()
+    }
+
+    /// The published ResourceSlices.
+    pub fn slices(&self) -> Result<Vec<Value>> {
+        let list = self.cluster.kubectl_output(&["get", "resourceslices", "-o", "json"])?;
+        let mut list: Value = serde_json::from_str(&list).context("kubectl's list of slices")?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Waits until the agent has published this many devices.
+    pub fn wait_for_devices(&self, number: usize, timeout: Duration) -> Result<()> {
+        let devices = || -> Result<usize> {
+            Ok(self.slices()?.iter().map(|slice| slice["spec"]["devices"].as_array().map_or(0, Vec::len)).sum())
+        };
+        let deadline = Instant::now() + timeout;
+        loop {
+            let found = devices()?;
+            if found == number {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{found} devices are published after {} s, expected {number}; the agent's log ends with:\n{}",
+                    timeout.as_secs(),
+                    self.agent_log_end()?
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// How many GPUs the hardware has.
+    pub fn gpus(&self) -> Result<usize> {
+        Ok(self.machine.hardware()?.gpus.iter().filter(|gpu| gpu.present).count())
+    }
+
+    /// Stops the agent with a signal and waits for its end.
+    pub fn stop_agent(&self, signal: Signal) -> Result<String> {
+        self.cluster.stop_service(AGENT, signal, Duration::from_secs(15))
+    }
+
+    /// Everything that the agents of this node wrote, on the host.
+    pub fn agent_log(&self) -> PathBuf {
+        self.cluster.service_log(AGENT)
+    }
+}

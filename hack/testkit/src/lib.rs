@@ -1,0 +1,1 @@
+//! Stand-ins for the kubelet and the API server.

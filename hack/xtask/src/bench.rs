@@ -1,0 +1,40 @@
+//! `cargo xtask bench`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::builds;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Against a real node and its API server instead of a stand-in; keys begin with `cluster_`.
+    #[arg(long)]
+    cluster: bool,
+    /// Fewer samples.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures into this file, as one flat JSON object.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    builds::release_programs()?;
+    let directory = builds::directory("release")?;
+    let mut bench = Command::new(directory.join("bench"));
+    bench.arg("--agent").arg(directory.join("tessera-agent"));
+    if options.cluster {
+        bench.arg("--cluster");
+    }
+    if options.quick {
+        bench.arg("--quick");
+    }
+    if let Some(path) = &options.json {
+        bench.arg("--json").arg(std::path::absolute(path)?);
+    }
+    builds::run(&mut bench)
+}

@@ -1,0 +1,43 @@
+//! What cargo builds for the other commands.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// What a cluster with Tessera on it needs, in the profile that xtask itself was built in.
+const PROGRAMS: [&str; 6] = ["--package", "tessera-agent", "--package", "fake-nvml", "--package", "cluster"];
+
+/// Builds the agent, the simulated NVML and the cluster's supervisor.
+pub(crate) fn programs() -> Result<()> {
+    let arguments: Vec<_> = ["build"].into_iter().chain(PROGRAMS).collect();
+    cargo(&arguments)
+}
+
+/// The same, optimised, for measuring.
+pub(crate) fn release_programs() -> Result<()> {
+    let arguments: Vec<_> = ["build", "--release", "--package", "bench"].into_iter().chain(PROGRAMS).collect();
+    cargo(&arguments)
+}
+
+/// Runs cargo in the root of the repository; its output is its user's.
+pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
+    run(Command::new(env!("CARGO")).args(arguments))
+}
+
+/// Runs a command in the root of the repository and fails when it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.current_dir(crate::root()?).status().with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed ({status}); what it said stands above");
+    }
+    Ok(())
+}
+
+/// Where a build of the given profile (`debug`, `release`) lies.
+pub(crate) fn directory(profile: &str) -> Result<PathBuf> {
+    // target/<profile>/xtask
+    let xtask = std::env::current_exe().context("the path of xtask")?;
+    let target = xtask.ancestors().nth(2).context("xtask lies in no target directory")?;
+    Ok(target.join(profile))
+}

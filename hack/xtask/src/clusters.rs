@@ -1,0 +1,195 @@
+//! `cargo xtask cluster`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command as Process, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use cluster::{Cluster, ClusterName, KubernetesVersion, Mode, Signal};
+use simulated_hardware::Profile;
+use simulated_node::SimulatedNode;
+
+use crate::builds;
+use crate::report::Reporter;
+
+/// The cluster that is meant when none is named.
+pub(crate) const DEFAULT_NAME: &str = "main";
+
+/// What to do with clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster that lives until `down`.
+    Up(Up),
+    /// Show which clusters are up and how they are.
+    Status {
+        /// Only this one.
+        #[arg(long)]
+        name: Option<ClusterName>,
+    },
+    /// End a cluster and remove all that is left of it.
+    Down(Name),
+    /// Run kubectl as admin.
+    Kubectl {
+        #[command(flatten)]
+        name: Name,
+        /// kubectl's arguments.
+        #[arg(last = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a command inside the node: its mounts, network and processes.
+    Enter {
+        #[command(flatten)]
+        name: Name,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Load an OCI archive into the node's containerd.
+    Load {
+        #[command(flatten)]
+        name: Name,
+        /// The archive.
+        image: PathBuf,
+    },
+    /// Start, stop or kill the node's tessera-agent, or print its log.
+    Agent {
+        #[command(flatten)]
+        name: Name,
+        /// What to do.
+        action: AgentAction,
+    },
+    /// Do something to the node's kubelet.
+    Kubelet {
+        #[command(flatten)]
+        name: Name,
+        /// What to do.
+        action: KubeletAction,
+    },
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// The cluster.
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: ClusterName,
+}
+
+/// What a cluster is to be like.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    name: Name,
+    /// Its node's simulated hardware: a profile of hack/hardware, or the path of such a file.
+    #[arg(long, default_value = "dgx-h100", value_name = "PROFILE")]
+    hardware: String,
+    /// The version of Kubernetes; one that was never used is built first.
+    #[arg(long, default_value_t, value_name = "VERSION")]
+    kubernetes: KubernetesVersion,
+    /// Do not start tessera-agent.
+    #[arg(long)]
+    no_agent: bool,
+}
+
+/// What to do with the agent.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AgentAction {
+    /// Build it and start it.
+    Start,
+    /// Tell it to end, and wait.
+    Stop,
+    /// Kill it without warning.
+    Kill,
+    /// Print what it wrote.
+    Log,
+}
+
+/// What to do with the kubelet.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KubeletAction {
+    /// End it and start it again; pods go on.
+    Restart,
+}
+
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up(up) => start(&up)?,
+        Command::Status { name } => status(name)?,
+        Command::Down(Name { name }) => Cluster::open(&name)?.down()?,
+        Command::Kubectl { name, arguments } => return interactive(&mut Cluster::open(&name.name)?.kubectl(&arguments)),
+        Command::Enter { name, command } => return interactive(&mut Cluster::open(&name.name)?.enter(&command)),
+        Command::Load { name, image } => Cluster::open(&name.name)?.load_image(&image)?,
+        Command::Agent { name, action } => agent(&name.name, action)?,
+        Command::Kubelet { name, action: KubeletAction::Restart } => Cluster::open(&name.name)?.restart_kubelet()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(up: &Up) -> Result<()> {
+    // Before anything is built: a misspelt profile should not cost minutes.
+    Profile::named_or_at(&up.hardware)?;
+    builds::programs()?;
+    let mut options = cluster::Options::new(up.name.name.clone());
+    options.version = up.kubernetes;
+    options.mode = Mode::Detached;
+    let mut reporter = Reporter::new();
+    let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
+    if !up.no_agent {
+        node.start_agent(&[])?;
+        node.wait_for_devices(node.gpus()?, Duration::from_secs(30))?;
+    }
+    let name = &up.name.name;
+    println!("cluster {name} is up: cargo xtask cluster kubectl --name {name} -- get resourceslices");
+    Ok(())
+}
+
+fn status(name: Option<ClusterName>) -> Result<()> {
+    let names = match name {
+        Some(name) => vec![name],
+        None => Cluster::list()?,
+    };
+    if names.is_empty() {
+        println!("no cluster is up; start one: cargo xtask cluster up");
+    }
+    for name in names {
+        let cluster = Cluster::open(&name)?;
+        let status = cluster.status()?;
+        let ready = if status.node_ready { "ready" } else { "not ready" };
+        println!("{name}: Kubernetes {}, node {} is {ready}", cluster.version()?, status.node);
+        for service in status.services {
+            let state = match (service.pid, service.ended) {
+                (Some(pid), _) => format!("pid {pid}"),
+                (None, Some(ended)) => format!("ended ({ended})"),
+                (None, None) => "gone".to_owned(),
+            };
+            println!("  {:<24} {state:<24} {}", service.name, service.log.display());
+        }
+    }
+    Ok(())
+}
+
+fn agent(name: &ClusterName, action: AgentAction) -> Result<()> {
+    let node = SimulatedNode::open(name)?;
+    match action {
+        AgentAction::Start => {
+            builds::programs()?;
+            node.start_agent(&[])
+        }
+        AgentAction::Stop => node.stop_agent(Signal::TERM).map(|ended| println!("ended: {ended}")),
+        AgentAction::Kill => node.stop_agent(Signal::KILL).map(|ended| println!("ended: {ended}")),
+        AgentAction::Log => {
+            let path = node.agent_log();
+            let log = fs::read_to_string(&path).with_context(|| format!("no agent was started: {}", path.display()))?;
+            print!("{log}");
+            Ok(())
+        }
+    }
+}
+
+/// Hands the terminal to a command and its exit code to the caller.
+fn interactive(command: &mut Process) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask demo`.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use cluster::{ClusterName, Signal};
+use simulated_hardware::{Machine, Profile};
+use simulated_node::SimulatedNode;
+
+use crate::builds;
+use crate::report::{Reporter, heading};
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// No cluster: only what a node with this hardware would publish, seconds after the build.
+    #[arg(long)]
+    quick: bool,
+    /// Which simulated hardware: a profile of hack/hardware, or the path of such a file.
+    #[arg(long, default_value = "dgx-h100", value_name = "PROFILE")]
+    hardware: String,
+}
+
+const POD: &str = include_str!("demo/pod.yaml");
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    introduce(options);
+    let profile = Profile::named_or_at(&options.hardware)?;
+    heading("Building the agent and the simulated NVML");
+    builds::programs()?;
+    inspect(&profile)?;
+    if options.quick {
+        return Ok(());
+    }
+
+    heading("Starting Kubernetes: API server, scheduler, controller manager, kubelet, etcd, containerd, runc");
+    let name: ClusterName = format!("demo-{}", std::process::id()).parse()?;
+    let mut reporter = Reporter::new();
+    let node = SimulatedNode::up(&cluster::Options::new(name), &options.hardware, &mut |step| reporter.report(step))?;
+    let result = show(&node);
+    if result.is_err() {
+        eprintln!("\nThe agent's log ends with:\n{}", node.agent_log_end().unwrap_or_default());
+    }
+    heading("Taking everything down");
+    let down = node.down();
+    result.and(down)
+}
+
+fn introduce(options: &Options) {
+    println!("Tessera on simulated accelerators ({}). Nothing outside of the build and cache directories changes.", options.hardware);
+    if options.quick {
+        println!("Without a cluster: builds the agent and prints what it would publish.");
+    } else {
+        println!(
+            "First what the node has, then a real one-node Kubernetes with a claim and a pod.\n\
+             Needs Linux, root, Rust and Go. The first run builds Kubernetes and containerd from source: about 12 minutes\n\
+             on two cores; a second run takes under a minute. `--quick` leaves the cluster out."
+        );
+    }
+}
+
+/// The first result: what the node has, as the agent itself sees it.
+fn inspect(profile: &Profile) -> Result<()> {
+    let directory = tempfile::tempdir().context("no temporary directory")?;
+    let library = simulated_hardware::library()?;
+    let machine = Machine::create(directory.path(), profile, &library)?;
+    for (what, output) in [("What the node has", "table"), ("What it would publish", "slices")] {
+        heading(&format!("{what}: tessera-agent inspect --output {output}"));
+        let text = Command::new(builds::directory("debug")?.join("tessera-agent"))
+            .args(["inspect", "--output", output, "--node-name", cluster::NODE, "--root"])
+            .arg(machine.root())
+            .output()
+            .context("cannot run tessera-agent")?;
+        if !text.status.success() {
+            bail!("tessera-agent inspect: {}", String::from_utf8_lossy(&text.stderr).trim_end());
+        }
+        print_beginning(&String::from_utf8_lossy(&text.stdout), 70);
+    }
+    Ok(())
+}
+
+fn show(node: &SimulatedNode) -> Result<()> {
+    let cluster = node.cluster();
+    heading("Starting tessera-agent on the node");
+    let started = Instant::now();
+    node.start_agent(&[])?;
+    node.wait_for_devices(node.gpus()?, Duration::from_secs(30))?;
+    println!("    {:5.1} s  slices published", started.elapsed().as_secs_f64());
+
+    heading("A pod that claims one GPU by class and CEL");
+    println!("{POD}");
+    cluster.apply(POD)?;
+    let claimed = Instant::now();
+    cluster.kubectl_output(&["wait", "pod/demo", "--for=condition=Ready", "--timeout=60s"])?;
+    println!("    {:5.1} s  from kubectl apply to the running container", claimed.elapsed().as_secs_f64());
+
+    kubectl(node, &["get", "resourceslices"])?;
+    kubectl(node, &["get", "resourceslices", "-o", "yaml"])?;
+    kubectl(node, &["get", "pod,resourceclaim"])?;
+    heading("The pod's own view: its device nodes, its environment, and the kernel's answer when it makes another GPU's node");
+    println!("{}", cluster.kubectl_output(&["logs", "demo"])?.trim_end());
+    node.stop_agent(Signal::TERM)?;
+    Ok(())
+}
+
+fn kubectl(node: &SimulatedNode, arguments: &[&str]) -> Result<()> {
+    heading(&format!("kubectl {}", arguments.join(" ")));
+    print_beginning(&node.cluster().kubectl_output(arguments)?, 75);
+    Ok(())
+}
+
+/// Devices of one kind look alike: the first one tells.
+fn print_beginning(text: &str, lines: usize) {
+    let text = text.trim_end();
+    for line in text.lines().take(lines) {
+        println!("{line}");
+    }
+    let more = text.lines().count().saturating_sub(lines);
+    if more > 0 {
+        println!("... and {more} lines more");
+    }
+}

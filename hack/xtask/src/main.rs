@@ -1,0 +1,67 @@
+//! Every chore of the project: `cargo xtask --help`.
+
+mod bench;
+mod builds;
+mod check;
+mod clusters;
+mod demo;
+mod hardware;
+mod report;
+mod specs;
+mod tests;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, shows, tests and measures Tessera. Run by `cargo xtask`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what Tessera does: a real one-node Kubernetes, simulated accelerators, a claim, a pod that sees its device.
+    Demo(demo::Options),
+    /// Run the tests: formatting and lints, every crate, the real cluster, and what the specs' reference readers say.
+    Test(tests::Options),
+    /// Measure the agent over its real socket.
+    Bench(bench::Options),
+    /// Check formatting, lints and dependencies. Part of `test`.
+    Check,
+    /// Generate the kubelet's protocols anew from their proto files.
+    Generate,
+    /// Start, look at and end one-node clusters.
+    #[command(subcommand)]
+    Cluster(clusters::Command),
+    /// Look at and change the simulated hardware of a running cluster.
+    Hardware(hardware::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => tests::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Check => check::run(),
+        Command::Generate => builds::cargo(&["run", "--quiet", "--package", "codegen"]),
+        Command::Cluster(command) => return clusters::run(command).unwrap_or_else(|error| failed(&error)),
+        Command::Hardware(options) => hardware::run(&options),
+    };
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("\ncargo xtask: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// The root of the repository.
+fn root() -> Result<std::path::PathBuf> {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.join("../..").canonicalize()?)
+}

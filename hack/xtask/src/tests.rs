@@ -1,0 +1,123 @@
+//! `cargo xtask test`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::report::heading;
+use crate::{builds, check, specs};
+
+/// Which tests.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only tests whose name contains this; formatting, lints and specs are then left out.
+    filter: Option<String>,
+}
+
+/// How many tests ran and how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// The packages whose tests run on real clusters, each several hundred MiB: a few at a time.
+const ON_CLUSTERS: [&str; 2] = ["cluster", "e2e"];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let filter = options.filter.as_deref();
+    if filter.is_none() {
+        check::run()?;
+    }
+    heading("Building what the tests run");
+    builds::programs()?;
+    let written = crate::root()?.join("target/cdi-specs");
+    if written.exists() {
+        fs::remove_dir_all(&written).with_context(|| format!("cannot empty {}", written.display()))?;
+    }
+    fs::create_dir_all(&written).with_context(|| format!("cannot make {}", written.display()))?;
+
+    heading("Tests without a cluster");
+    let mut arguments = vec!["--workspace"];
+    arguments.extend(ON_CLUSTERS.iter().flat_map(|package| ["--exclude", *package]));
+    let mut tally = cargo_test(&arguments, filter, None, &written)?;
+    heading("Tests on real clusters; on a new machine Kubernetes and containerd are built first, about 12 minutes");
+    let arguments: Vec<_> = ON_CLUSTERS.iter().flat_map(|package| ["--package", *package]).collect();
+    tally = tally + cargo_test(&arguments, filter, Some(3), &written)?;
+    if filter.is_none() {
+        heading("What reference readers say of every CDI spec that a test wrote");
+        tally = tally + specs::judge(&written)?;
+    }
+
+    println!("\n{} s", started.elapsed().as_secs());
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 {
+        bail!("{} tests failed; their output stands above", tally.failed);
+    }
+    if tally.passed == 0 {
+        bail!("no test has {:?} in its name", filter.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Runs `cargo test`, shows what it says and counts its tests.
+fn cargo_test(arguments: &[&str], filter: Option<&str>, threads: Option<usize>, specs: &Path) -> Result<Tally> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--no-fail-fast"]).args(arguments).arg("--").args(filter);
+    if let Some(threads) = threads {
+        command.arg(format!("--test-threads={threads}"));
+    }
+    command.env("TESSERA_CDI_COLLECT", specs).current_dir(crate::root()?).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line.context("cargo test's output")?;
+        println!("{line}");
+        tally = tally + result_line(&line).unwrap_or_default();
+    }
+    let status = child.wait().context("cargo test")?;
+    if !status.success() && tally.failed == 0 {
+        bail!("cargo test failed before or beside its tests ({status}); what it said stands above");
+    }
+    Ok(tally)
+}
+
+/// Reads "test result: ok. 12 passed; 0 failed; …".
+fn result_line(line: &str) -> Option<Tally> {
+    let mut counts = line.strip_prefix("test result: ")?.split(". ").nth(1)?.split("; ");
+    let mut count = |word: &str| counts.next()?.strip_suffix(word)?.trim().parse().ok();
+    Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+impl Tally {
+    /// One test.
+    pub(crate) fn of(passed: bool) -> Self {
+        Self { passed: passed.into(), failed: (!passed).into() }
+    }
+}
+
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_results_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3 }));
+        assert_eq!(result_line("test a ... ok"), None);
+    }
+}

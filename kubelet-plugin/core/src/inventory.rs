@@ -1,0 +1,121 @@
+use std::collections::BTreeSet;
+
+use tessera_driver::{Accelerator, Discovery};
+use tessera_vocabulary::DeviceName;
+
+/// What a node has to offer, by PCI address: the order in which the scheduler tries devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    devices: Vec<Device>,
+}
+
+/// An accelerator and the state it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What was found.
+    pub accelerator: Accelerator,
+    /// Whether it can be used.
+    pub condition: Condition,
+}
+
+/// Whether a device can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It answers.
+    Ready,
+    /// It was there and no longer answers.
+    Lost {
+        /// Why, in words for a pod's event.
+        cause: String,
+    },
+}
+
+impl Inventory {
+    /// The devices, by PCI address.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// The device of a name.
+    pub fn find(&self, name: &DeviceName) -> Option<&Device> {
+        self.devices.iter().find(|device| device.accelerator.name() == *name)
+    }
+
+    /// What is known after another look at the hardware.
+    ///
+    /// A device that answered before and does no more is kept as lost when it is still on the bus or when a claim
+    /// holds it: its claim must stay visible, and an API object that loses an allocated device frees it in the
+    /// scheduler's eyes. It is dropped when it was pulled out and nobody holds it.
+    #[must_use]
+    pub fn after(&self, found: &Discovery, held: &BTreeSet<DeviceName>) -> Self {
+        let answers = |device: &Device| {
+            found.accelerators.iter().any(|accelerator| accelerator.address == device.accelerator.address)
+        };
+        let lost = self.devices.iter().filter(|device| !answers(device)).filter_map(|device| {
+            let on_the_bus = found.on_the_bus.contains(&device.accelerator.address);
+            let cause = if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
+            (on_the_bus || held.contains(&device.accelerator.name())).then(|| device.lost(cause))
+        });
+        let ready = found.accelerators.iter().cloned().map(|accelerator| Device { accelerator, condition: Condition::Ready });
+        let mut devices: Vec<_> = ready.chain(lost).collect();
+        devices.sort_by_key(|device| device.accelerator.address);
+        Self { devices }
+    }
+
+    /// What is known after a look that failed: what there was, and that none of it can be used for now.
+    #[must_use]
+    pub fn unreachable(&self, cause: &str) -> Self {
+        Self { devices: self.devices.iter().map(|device| device.lost(cause)).collect() }
+    }
+}
+
+impl Device {
+    fn lost(&self, cause: &str) -> Self {
+        Self { accelerator: self.accelerator.clone(), condition: Condition::Lost { cause: cause.to_owned() } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{gpu, gpus};
+
+    fn look(present: &[u8], on_the_bus: &[u8]) -> Discovery {
+        Discovery {
+            accelerators: present.iter().map(|bus| gpu(*bus)).collect(),
+            on_the_bus: on_the_bus.iter().map(|bus| gpu(*bus).address).collect(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn names(inventory: &Inventory) -> Vec<String> {
+        let describe = |device: &Device| match &device.condition {
+            Condition::Ready => format!("{:x}", device.accelerator.address.bus),
+            Condition::Lost { .. } => format!("{:x} lost", device.accelerator.address.bus),
+        };
+        inventory.devices().iter().map(describe).collect()
+    }
+
+    #[test]
+    fn a_device_that_no_longer_answers_is_lost_or_gone() {
+        let before = gpus(&[1, 2, 3]);
+        let held = BTreeSet::from([gpu(2).name()]);
+        let nobody = BTreeSet::new();
+        for (what, found, held, expected) in [
+            ("all there", look(&[1, 2, 3], &[1, 2, 3]), &nobody, vec!["1", "2", "3"]),
+            ("off the bus and free", look(&[1, 3], &[1, 3]), &nobody, vec!["1", "3"]),
+            ("off the bus and held", look(&[1, 3], &[1, 3]), &held, vec!["1", "2 lost", "3"]),
+            ("silent on the bus", look(&[1, 3], &[1, 2, 3]), &nobody, vec!["1", "2 lost", "3"]),
+            ("a new one", look(&[1, 2, 3, 4], &[1, 2, 3, 4]), &nobody, vec!["1", "2", "3", "4"]),
+        ] {
+            assert_eq!(names(&before.after(&found, held)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_lost_device_comes_back() {
+        let lost = gpus(&[1, 2]).unreachable("the driver is being replaced");
+        assert_eq!(names(&lost), ["1 lost", "2 lost"]);
+        assert_eq!(names(&lost.after(&look(&[1, 2], &[1, 2]), &BTreeSet::new())), ["1", "2"]);
+    }
+}

@@ -1,0 +1,22 @@
+//! What the agent decides, as functions of plain data: what to publish, what to write to the API server, what a
+//! claim gets. No I/O, no clock, no randomness: equal input gives equal output, byte for byte.
+
+mod claim;
+mod inventory;
+mod ledger;
+mod plan;
+mod pool;
+mod quantity;
+mod reconcile;
+mod slices;
+#[cfg(test)]
+mod testing;
+
+pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, InvalidClaimUid, allocations};
+pub use inventory::{Condition, Device, Inventory};
+pub use ledger::{Ledger, PreparedDevice, Record};
+pub use plan::{Identity, Refusal, plan};
+pub use pool::{NodeIdentity, Pool};
+pub use quantity::{format_quantity, parse_quantity};
+pub use reconcile::{Write, reconcile};
+pub use slices::{Features, dropped_features, slices};

@@ -1,0 +1,225 @@
+use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
+use tessera_driver::Accelerator;
+use tessera_vocabulary::{DeviceName, DriverName};
+
+use crate::{Allocation, ClaimRef, ClaimUid, Condition, Inventory, Ledger, PreparedDevice, Record, pool::pool_name};
+
+/// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The device is not there.
+    #[error("device {0} is not on this node any more; delete the claim's pods so that the scheduler chooses another device")]
+    Gone(DeviceName),
+    /// The device is there and cannot be used.
+    #[error("device {device} is lost: {cause}; delete the claim's pods so that the scheduler chooses another device")]
+    Lost {
+        /// The device.
+        device: DeviceName,
+        /// Why.
+        cause: String,
+    },
+    /// Another claim's pods may still use it: after a forced deletion the scheduler gives it away too early.
+    #[error("device {device} is still held by claim {holder}; it is free when that claim's pods have ended")]
+    Held {
+        /// The device.
+        device: DeviceName,
+        /// The claim that holds it.
+        holder: String,
+    },
+    /// The node lacks something that the container needs.
+    #[error("device {device}: {cause}")]
+    Unusable {
+        /// The device.
+        device: DeviceName,
+        /// What is missing and what to do.
+        cause: String,
+    },
+    /// The names of the claim cannot be expressed in a CDI spec.
+    #[error("claim {claim} cannot be described to the container runtime: {cause}")]
+    Undescribable {
+        /// Namespace and name.
+        claim: String,
+        /// What CDI does not take.
+        cause: String,
+    },
+}
+
+/// On whose behalf claims are prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The driver.
+    pub driver: DriverName,
+    /// The name of the node.
+    pub node: String,
+    /// The boot of the node.
+    pub boot_id: String,
+    kind: Kind,
+}
+
+impl Identity {
+    /// # Errors
+    /// When CDI takes no kind that is made of the driver's name.
+    pub fn new(driver: DriverName, node: String, boot_id: String) -> Result<Self, InvalidName> {
+        // A vendor of our own, so that no other driver's or tool's spec on the node collides with ours.
+        let kind = Kind::new(&format!("tessera.{driver}"), "claim")?;
+        Ok(Self { driver, node, boot_id, kind })
+    }
+
+    /// The name of the driver's pool on the node.
+    pub fn pool(&self) -> String {
+        pool_name(&self.node, &self.driver)
+    }
+
+    /// The CDI kind of the driver's claims, `tessera.gpu.nvidia.com/claim`.
+    pub fn cdi_kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The file that holds a claim's CDI spec.
+    ///
+    /// # Errors
+    /// When the UID makes no file name; [`ClaimUid`] rules that out.
+    pub fn cdi_file(&self, uid: &ClaimUid) -> Result<FileName, InvalidName> {
+        FileName::transient(&self.kind, uid.as_str())
+    }
+}
+
+/// What a claim gets: the record to keep, with the CDI spec to write. Changes nothing.
+///
+/// `edits` says what a container needs for a whole accelerator.
+///
+/// # Errors
+/// See [`Refusal`]. A claim is prepared as a whole or not at all.
+pub fn plan(
+    identity: &Identity,
+    claim: &ClaimRef,
+    allocations: &[Allocation],
+    inventory: &Inventory,
+    ledger: &Ledger,
+    edits: impl Fn(&Accelerator) -> Result<ContainerEdits, String>,
+) -> Result<Record, Refusal> {
+    let kind = identity.cdi_kind();
+    let undescribable = |cause: &dyn std::fmt::Display| Refusal::Undescribable { claim: claim.to_string(), cause: cause.to_string() };
+    let mut devices: Vec<PreparedDevice> = Vec::new();
+    let mut cdi_devices = Vec::new();
+    for allocation in allocations {
+        // Two requests may name one device, if one of them has admin access or takes another share.
+        let same = |device: &&mut PreparedDevice| device.device == allocation.device && device.share_id == allocation.share_id;
+        if let Some(known) = devices.iter_mut().find(same) {
+            known.requests.push(allocation.request.clone());
+            known.admin_access &= allocation.admin_access;
+            continue;
+        }
+        let accelerator = usable(allocation, claim, inventory, ledger)?;
+        let name = cdi_device_name(allocation, claim).map_err(|error| undescribable(&error))?;
+        let container_edits = edits(accelerator)
+            .map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
+        devices.push(PreparedDevice {
+            requests: vec![allocation.request.clone()],
+            pool: identity.pool(),
+            device: allocation.device.clone(),
+            share_id: allocation.share_id.clone(),
+            admin_access: allocation.admin_access,
+            cdi_ids: vec![QualifiedName { kind: kind.clone(), device: name.clone() }.to_string()],
+        });
+        cdi_devices.push(cdi::Device::new(name, container_edits));
+    }
+    let spec = Spec::new(kind.clone(), cdi_devices);
+    Ok(Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec })
+}
+
+fn usable<'a>(
+    allocation: &Allocation,
+    claim: &ClaimRef,
+    inventory: &'a Inventory,
+    ledger: &Ledger,
+) -> Result<&'a Accelerator, Refusal> {
+    let device = inventory.find(&allocation.device).ok_or_else(|| Refusal::Gone(allocation.device.clone()))?;
+    if let Condition::Lost { cause } = &device.condition {
+        return Err(Refusal::Lost { device: allocation.device.clone(), cause: cause.clone() });
+    }
+    match ledger.holder(&allocation.device, &claim.uid) {
+        Some(holder) if !allocation.admin_access => {
+            Err(Refusal::Held { device: allocation.device.clone(), holder: holder.to_string() })
+        }
+        _ => Ok(&device.accelerator),
+    }
+}
+
+/// `<device>_<claim UID>`: unique on the node, since runtimes keep specs by name. The device comes first: a name that
+/// starts with a digit, as UIDs may, needs a newer version of CDI.
+fn cdi_device_name(allocation: &Allocation, claim: &ClaimRef) -> Result<CdiDeviceName, InvalidName> {
+    let share = allocation.share_id.as_ref().map(|id| format!("_{id}")).unwrap_or_default();
+    format!("{}_{}{share}", allocation.device, claim.uid).parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use cdi::DeviceNode;
+
+    use super::*;
+    use crate::testing::{claim_ref, gpu, gpus, identity};
+
+    fn allocation(request: &str, bus: u8) -> Allocation {
+        Allocation { request: request.to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false }
+    }
+
+    fn admin(request: &str, bus: u8) -> Allocation {
+        Allocation { admin_access: true, ..allocation(request, bus) }
+    }
+
+    fn plan_with(uid: &str, allocations: &[Allocation], inventory: &Inventory, ledger: &Ledger) -> Result<Record, Refusal> {
+        plan(&identity(), &claim_ref(uid), allocations, inventory, ledger, |accelerator| {
+            let node = DeviceNode::new(format!("/dev/nvidia{}", accelerator.address.bus));
+            Ok(ContainerEdits { device_nodes: vec![node], ..Default::default() })
+        })
+    }
+
+    #[test]
+    fn a_claim_of_two_devices() {
+        let record = plan_with("uid-1", &[allocation("a", 1), allocation("b", 2)], &gpus(&[1, 2]), &Ledger::default()).unwrap();
+        record.spec.validate().unwrap();
+        insta::assert_json_snapshot!(record);
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_used_is_refused() {
+        let mut ledger = Ledger::default();
+        ledger.insert(plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &ledger).unwrap());
+        let lost = gpus(&[2]).unreachable("its driver no longer answers for it");
+        let texts: Vec<_> = [
+            plan_with("uid-2", &[allocation("a", 9)], &gpus(&[1]), &ledger),
+            plan_with("uid-2", &[allocation("a", 2)], &lost, &ledger),
+            plan_with("uid-2", &[allocation("a", 1)], &gpus(&[1]), &ledger),
+            plan(&identity(), &claim_ref("uid-2"), &[allocation("a", 2)], &gpus(&[2]), &ledger, |_| Err("no node".to_owned())),
+        ]
+        .into_iter()
+        .map(|result| result.unwrap_err().to_string())
+        .collect();
+        assert!(texts.iter().all(|text| text.len() < 256), "{texts:#?}");
+        insta::assert_json_snapshot!(texts);
+        assert!(plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &ledger).is_ok(), "its own device is no obstacle");
+    }
+
+    #[test]
+    fn admin_access_excludes_nobody_and_is_excluded_by_nobody() {
+        let (inventory, mut ledger) = (gpus(&[1]), Ledger::default());
+        ledger.insert(plan_with("uid-1", &[allocation("a", 1)], &inventory, &ledger).unwrap());
+        ledger.insert(plan_with("uid-2", &[admin("watch", 1)], &inventory, &ledger).unwrap());
+        ledger.remove(&"uid-1".parse().unwrap());
+        assert!(ledger.held().is_empty());
+        let record = plan_with("uid-3", &[admin("watch", 1), allocation("use", 1)], &inventory, &ledger).unwrap();
+        assert_eq!(record.devices.len(), 1, "one device, two requests");
+        assert_eq!(record.devices[0].requests, ["watch", "use"]);
+        assert!(!record.devices[0].admin_access);
+    }
+
+    #[test]
+    fn every_share_of_a_device_has_a_name_of_its_own() {
+        let share = |id: &str| Allocation { share_id: Some(id.to_owned()), ..allocation("a", 1) };
+        let record = plan_with("uid-1", &[share("s1"), share("s2")], &gpus(&[1]), &Ledger::default()).unwrap();
+        record.spec.validate().unwrap();
+        assert_eq!(record.devices.len(), 2);
+        assert_ne!(record.devices[0].cdi_ids, record.devices[1].cdi_ids);
+    }
+}

@@ -1,0 +1,174 @@
+use k8s_openapi::api::resource::v1::{
+    Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tessera_driver::AttributeValue;
+use tessera_vocabulary::taints;
+
+use crate::inventory::Device;
+use crate::{Condition, Inventory, Pool, format_quantity};
+
+/// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
+const DEVICES_PER_SLICE: usize = 64;
+
+/// The API takes at most 64 bytes in a string attribute.
+const ATTRIBUTE_BYTES: usize = 64;
+
+/// What the API server keeps of a slice. A server drops the fields of a feature that is off, without a word; what it
+/// kept is seen by comparing its answer with what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Taints on devices (on by default since Kubernetes 1.36).
+    pub device_taints: bool,
+}
+
+impl Default for Features {
+    /// All of them, until a server shows otherwise.
+    fn default() -> Self {
+        Self { device_taints: true }
+    }
+}
+
+/// The slices of a pool, in the order of their names. There is always one: a slice without devices says that the
+/// driver is alive and has nothing. The generation of the pool is left at 0; `reconcile` sets it.
+///
+/// `held` tells whether a claim holds a device. A lost device carries a taint; where the server drops taints, it is
+/// withheld instead, unless a claim holds it: an allocated device must not vanish, and nobody else can be given it.
+pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, held: impl Fn(&Device) -> bool) -> Vec<ResourceSlice> {
+    let devices: Vec<ApiDevice> = inventory
+        .devices()
+        .iter()
+        .filter(|device| features.device_taints || device.condition == Condition::Ready || held(device))
+        .map(|device| api_device(device, features))
+        .collect();
+    let chunks: Vec<Option<Vec<ApiDevice>>> = match devices.len() {
+        0 => vec![None],
+        _ => devices.chunks(DEVICES_PER_SLICE).map(|chunk| Some(chunk.to_vec())).collect(),
+    };
+    let resource_slice_count = i64::try_from(chunks.len()).unwrap_or(i64::MAX);
+    let slice = |(index, devices)| ResourceSlice {
+        metadata: ObjectMeta {
+            name: Some(pool.slice_name(index)),
+            owner_references: Some(vec![pool.owner()]),
+            ..ObjectMeta::default()
+        },
+        spec: ResourceSliceSpec {
+            driver: pool.driver.to_string(),
+            node_name: Some(pool.node.name.clone()),
+            pool: ResourcePool { name: pool.name(), generation: 0, resource_slice_count },
+            devices,
+            ..ResourceSliceSpec::default()
+        },
+    };
+    chunks.into_iter().enumerate().map(slice).collect()
+}
+
+fn api_device(device: &Device, features: Features) -> ApiDevice {
+    let accelerator = &device.accelerator;
+    let lost = matches!(device.condition, Condition::Lost { .. });
+    ApiDevice {
+        name: accelerator.name().to_string(),
+        attributes: Some(
+            accelerator.attributes().into_iter().map(|(name, value)| (name.to_owned(), attribute(value))).collect(),
+        ),
+        capacity: Some(accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value))).collect()),
+        taints: (lost && features.device_taints).then(|| vec![taint(taints::LOST)]),
+        ..ApiDevice::default()
+    }
+}
+
+fn attribute(value: AttributeValue) -> DeviceAttribute {
+    let none = DeviceAttribute::default();
+    match value {
+        AttributeValue::Int(value) => DeviceAttribute { int: Some(value), ..none },
+        AttributeValue::String(value) => {
+            let end = value.floor_char_boundary(ATTRIBUTE_BYTES);
+            DeviceAttribute { string: Some(value[..end].to_owned()), ..none }
+        }
+        AttributeValue::Version(value) => DeviceAttribute { version: Some(value.to_string()), ..none },
+    }
+}
+
+fn capacity(value: u64) -> DeviceCapacity {
+    DeviceCapacity { value: format_quantity(value), ..DeviceCapacity::default() }
+}
+
+/// New pods keep off the device; pods that have it go on: whether they should end is for their owner to say.
+fn taint(key: &str) -> DeviceTaint {
+    DeviceTaint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..DeviceTaint::default() }
+}
+
+/// The features that a server lacks, seen by what it stored of what was sent.
+pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: Features) -> Features {
+    let taints = |slice: &ResourceSlice| -> usize {
+        slice.spec.devices.iter().flatten().map(|device| device.taints.as_ref().map_or(0, Vec::len)).sum()
+    };
+    Features { device_taints: features.device_taints && taints(stored) >= taints(sent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{gpus, pool};
+
+    fn nobody(_: &Device) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_gpu_as_the_scheduler_sees_it() {
+        insta::assert_json_snapshot!(slices(&pool(), &gpus(&[0x1b]), Features::default(), nobody));
+    }
+
+    #[test]
+    fn a_node_without_devices_still_says_that_its_driver_lives() {
+        let slices = slices(&pool(), &Inventory::default(), Features::default(), nobody);
+        assert_eq!(slices.len(), 1);
+        // Not an empty list: the API refuses that beside shared counters, and stores it as absent.
+        assert_eq!(slices[0].spec.devices, None);
+    }
+
+    #[test]
+    fn many_devices_are_spread_over_slices_in_order() {
+        let buses: Vec<u8> = (0..150).collect();
+        let slices = slices(&pool(), &gpus(&buses), Features::default(), nobody);
+        let sizes: Vec<_> = slices.iter().map(|slice| slice.spec.devices.as_ref().map_or(0, Vec::len)).collect();
+        assert_eq!(sizes, [64, 64, 22]);
+        let names: Vec<_> = slices.iter().filter_map(|slice| slice.metadata.name.clone()).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        assert!(slices.iter().all(|slice| slice.spec.pool.resource_slice_count == 3));
+    }
+
+    #[test]
+    fn a_lost_device_is_tainted_or_withheld() {
+        let lost = gpus(&[1, 2]).unreachable("gone");
+        let names_and_taints = |features, held: fn(&Device) -> bool| -> Vec<(String, bool)> {
+            let slices = slices(&pool(), &lost, features, held);
+            slices[0].spec.devices.iter().flatten().map(|device| (device.name.clone(), device.taints.is_some())).collect()
+        };
+        let first = |device: &Device| device.accelerator.address.bus == 1;
+        let one = "gpu-0000-01-00-0".to_owned();
+        let two = "gpu-0000-02-00-0".to_owned();
+        assert_eq!(names_and_taints(Features::default(), nobody), [(one.clone(), true), (two, true)]);
+        let without = Features { device_taints: false };
+        assert_eq!(names_and_taints(without, nobody), []);
+        assert_eq!(names_and_taints(without, first), [(one, false)], "a claim holds it");
+    }
+
+    #[test]
+    fn a_server_without_taints_shows_it() {
+        let sent = &slices(&pool(), &gpus(&[1]).unreachable("gone"), Features::default(), nobody)[0];
+        let mut stored = sent.clone();
+        assert_eq!(dropped_features(sent, &stored, Features::default()), Features::default());
+        for device in stored.spec.devices.iter_mut().flatten() {
+            device.taints = None;
+        }
+        assert!(!dropped_features(sent, &stored, Features::default()).device_taints);
+    }
+
+    #[test]
+    fn a_long_string_is_cut_where_a_character_ends() {
+        let long = format!("{}é", "x".repeat(63));
+        assert_eq!(attribute(AttributeValue::String(long)).string, Some("x".repeat(63)));
+    }
+}

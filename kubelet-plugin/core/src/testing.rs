@@ -1,0 +1,46 @@
+//! Small values that the tests of this crate share.
+
+use semver::Version;
+use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
+use tessera_vocabulary::{DriverName, PciAddress};
+
+use crate::{ClaimRef, Identity, Inventory, NodeIdentity, Pool};
+
+/// An H100 on a bus of its own.
+pub(crate) fn gpu(bus: u8) -> Accelerator {
+    Accelerator {
+        address: PciAddress { domain: 0, bus, device: 0, function: 0 },
+        locality: Locality { pcie_root: Some(format!("pci0000:{bus:02x}")), numa_node: Some(0) },
+        facts: Facts::NvidiaGpu(nvidia::Gpu {
+            minor: bus.into(),
+            uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),
+            product_name: "NVIDIA H100 80GB HBM3".to_owned(),
+            brand: "Nvidia",
+            architecture: "Hopper",
+            cuda_compute_capability: Version::new(9, 0, 0),
+            driver_version: Some(Version::new(570, 124, 6)),
+            cuda_driver_version: Version::new(12, 8, 0),
+            memory_bytes: Some(85_520_809_984),
+            addressing_mode: None,
+        }),
+    }
+}
+
+/// A node that has a GPU on each of these buses.
+pub(crate) fn gpus(buses: &[u8]) -> Inventory {
+    let found = Discovery { accelerators: buses.iter().map(|bus| gpu(*bus)).collect(), ..Discovery::default() };
+    Inventory::default().after(&found, &Default::default())
+}
+
+pub(crate) fn pool() -> Pool {
+    let node = NodeIdentity { name: "node-1".to_owned(), uid: "0b5c0c1e".to_owned() };
+    Pool { driver: DriverName::nvidia_gpu(), node }
+}
+
+pub(crate) fn claim_ref(uid: &str) -> ClaimRef {
+    ClaimRef { namespace: "team".to_owned(), name: "training".to_owned(), uid: uid.parse().unwrap() }
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity::new(DriverName::nvidia_gpu(), "node-1".to_owned(), "boot".to_owned()).unwrap()
+}

@@ -1,0 +1,273 @@
+//! Claims: prepared, answered again, undone. Claims run side by side; only calls for the same claim wait for each
+//! other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use cdi::FileName;
+use kube::Client;
+use tessera_core::{
+    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
+    allocations, plan,
+};
+use tessera_driver::Root;
+use tessera_vocabulary::DeviceName;
+use tracing::{info, warn};
+
+use crate::api::{self, ClaimReadError};
+use crate::hardware::Observed;
+use crate::metrics::{Metrics, Operation};
+use crate::store::{Store, StoreError};
+
+/// Everything about the claims of one driver on this node.
+pub(crate) struct Claims {
+    identity: Identity,
+    root: Root,
+    client: Client,
+    observed: Observed,
+    ledger: Arc<SharedLedger>,
+    store: Store,
+    specs: cdi::Directory,
+    /// One lock a claim that is being worked on.
+    busy: Mutex<HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>>,
+    metrics: Metrics,
+}
+
+/// The ledger in memory. A panic while it is locked leaves it as it was: every change to it is one assignment.
+#[derive(Debug, Default)]
+pub(crate) struct SharedLedger(Mutex<Ledger>);
+
+impl SharedLedger {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every device that some claim holds.
+    pub(crate) fn held(&self) -> BTreeSet<DeviceName> {
+        self.lock().held()
+    }
+}
+
+/// Why a claim could not be prepared or undone. The texts land in events of pods.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperationError {
+    #[error(transparent)]
+    Read(#[from] ClaimReadError),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the agent cannot keep its record: {0}; free space or mend the directory")]
+    Store(#[from] StoreError),
+    #[error("the agent cannot write for the container runtime: {0}; free space or mend the directory")]
+    Spec(#[from] cdi::Error),
+    #[error(transparent)]
+    Name(#[from] cdi::InvalidName),
+    #[error("an internal error; see the agent's log")]
+    Internal,
+}
+
+/// What the parts of [`Claims`] are made of.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) root: Root,
+    pub(crate) client: Client,
+    pub(crate) observed: Observed,
+    pub(crate) ledger: Arc<SharedLedger>,
+    pub(crate) store: Store,
+    pub(crate) specs: cdi::Directory,
+    pub(crate) metrics: Metrics,
+}
+
+impl Claims {
+    /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
+    pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
+        let Parts { identity, root, client, observed, ledger, store, specs, metrics } = parts;
+        let (loaded, _set_aside) = store.load(&identity.boot_id)?;
+        let claims =
+            Self { identity, root, client, observed, ledger, store, specs, busy: Mutex::default(), metrics };
+        claims.sweep(&loaded)?;
+        info!(claims = loaded.records().count(), "took over the ledger");
+        claims.metrics.claims(loaded.records().count());
+        *claims.ledger.lock() = loaded;
+        Ok(claims)
+    }
+
+    /// Writes the specs that are missing and removes those that nobody owns.
+    fn sweep(&self, ledger: &Ledger) -> Result<(), OperationError> {
+        let mut owned = BTreeSet::new();
+        for record in ledger.records() {
+            self.repair(record)?;
+            owned.insert(self.identity.cdi_file(&record.claim.uid)?);
+        }
+        let kind = self.identity.cdi_kind();
+        let present = self.specs.list(&FileName::transient_prefix(kind))?;
+        for file in present.iter().filter(|file| file.transient_id(kind).is_some() && !owned.contains(file)) {
+            info!(%file, "removing a CDI spec that belongs to no claim");
+            self.specs.remove(file)?;
+        }
+        Ok(())
+    }
+
+    /// Prepares a claim; a repeated call gives the same answer.
+    ///
+    /// # Errors
+    /// Nothing is left behind then.
+    pub(crate) async fn prepare(self: &Arc<Self>, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+        let started = Instant::now();
+        let result = self.prepare_exclusively(claim).await;
+        self.metrics.operation(Operation::Prepare, result.is_ok(), started.elapsed());
+        match &result {
+            Ok(devices) => info!(%claim, uid = %claim.uid, devices = devices.len(), "prepared"),
+            Err(error) => warn!(%claim, uid = %claim.uid, %error, "not prepared"),
+        }
+        result
+    }
+
+    async fn prepare_exclusively(self: &Arc<Self>, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+        let _busy = self.exclusively(&claim.uid).await;
+        let known = self.ledger.lock().get(&claim.uid).cloned();
+        if let Some(record) = known {
+            return self.prepared_before(record).await;
+        }
+        let object = api::claim(&self.client, claim).await?;
+        let allocations = allocations(&object, claim, &self.identity)?;
+        if allocations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let record = self.reserve(claim, &allocations)?;
+        let devices = record.devices.clone();
+        let stored = self.blocking(move |claims| claims.keep(&record)).await;
+        if let Err(error) = stored {
+            self.release(&claim.uid);
+            return Err(error);
+        }
+        Ok(devices)
+    }
+
+    /// Plans, and enters the plan in the ledger at once, so that no other claim can plan with the same device.
+    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, Refusal> {
+        let inventory = self.inventory();
+        let mut ledger = self.ledger.lock();
+        let edits = |accelerator: &tessera_driver::Accelerator| {
+            accelerator.container_edits(&self.root).map_err(|error| error.to_string())
+        };
+        let record = plan(&self.identity, claim, allocations, &inventory, &ledger, edits)?;
+        ledger.insert(record.clone());
+        self.metrics.claims(ledger.records().count());
+        Ok(record)
+    }
+
+    fn release(&self, uid: &ClaimUid) {
+        let mut ledger = self.ledger.lock();
+        ledger.remove(uid);
+        self.metrics.claims(ledger.records().count());
+    }
+
+    /// Puts the record and the spec on disk; in this order, so that there is never a spec that nobody owns.
+    fn keep(&self, record: &Record) -> Result<(), OperationError> {
+        let uid = &record.claim.uid;
+        let file = self.identity.cdi_file(uid)?;
+        self.store.write(record)?;
+        self.specs.write(&file, &record.spec).map_err(|error| {
+            // The record goes too: the claim is not prepared, and a repeated call must not find it.
+            if let Err(error) = self.store.remove(uid) {
+                warn!(%uid, %error, "the record of a claim that could not be prepared stays until the next start");
+            }
+            error.into()
+        })
+    }
+
+    /// Answers from the ledger, once it is true that the container can be started with the answer.
+    async fn prepared_before(self: &Arc<Self>, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+        let inventory = self.inventory();
+        for device in &record.devices {
+            match inventory.find(&device.device).map(|device| &device.condition) {
+                None => return Err(Refusal::Gone(device.device.clone()).into()),
+                Some(Condition::Lost { cause }) => {
+                    return Err(Refusal::Lost { device: device.device.clone(), cause: cause.clone() }.into());
+                }
+                Some(Condition::Ready) => {}
+            }
+        }
+        let devices = record.devices.clone();
+        self.blocking(move |claims| claims.repair(&record)).await?;
+        Ok(devices)
+    }
+
+    /// Writes a claim's spec again if it is not there or not as it was written.
+    fn repair(&self, record: &Record) -> Result<(), OperationError> {
+        let file = self.identity.cdi_file(&record.claim.uid)?;
+        if self.specs.read(&file).is_ok_and(|spec| spec.as_ref() == Some(&record.spec)) {
+            return Ok(());
+        }
+        warn!(claim = %record.claim, %file, "writing a lost or damaged CDI spec again");
+        Ok(self.specs.write(&file, &record.spec)?)
+    }
+
+    /// Undoes what was prepared for a claim. Needs no API server, and succeeds for what is unknown.
+    pub(crate) async fn unprepare(self: &Arc<Self>, claim: &ClaimRef) -> Result<(), OperationError> {
+        let started = Instant::now();
+        let result = {
+            let _busy = self.exclusively(&claim.uid).await;
+            let uid = claim.uid.clone();
+            self.blocking(move |claims| claims.forget(&uid)).await
+        };
+        self.metrics.operation(Operation::Unprepare, result.is_ok(), started.elapsed());
+        match &result {
+            Ok(()) => info!(%claim, uid = %claim.uid, "unprepared"),
+            Err(error) => warn!(%claim, uid = %claim.uid, %error, "not unprepared"),
+        }
+        result
+    }
+
+    /// The spec first: while the record is there, the claim still owns what is left.
+    fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
+        self.specs.remove(&self.identity.cdi_file(uid)?)?;
+        self.store.remove(uid)?;
+        self.release(uid);
+        Ok(())
+    }
+
+    fn inventory(&self) -> Inventory {
+        self.observed.borrow().clone().unwrap_or_default()
+    }
+
+    /// Waits until no other call works on the claim.
+    async fn exclusively(&self, uid: &ClaimUid) -> Busy<'_> {
+        let lock = self.busy().entry(uid.clone()).or_default().clone();
+        Busy { claims: self, uid: uid.clone(), guard: Some(lock.lock_owned().await) }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// File work off the async workers.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, OperationError> + Send + 'static,
+    ) -> Result<T, OperationError> {
+        let claims = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&claims)).await.unwrap_or(Err(OperationError::Internal))
+    }
+}
+
+/// A claim that is being worked on.
+struct Busy<'a> {
+    claims: &'a Claims,
+    uid: ClaimUid,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.guard.take();
+        let mut busy = self.claims.busy();
+        // Only the map has it: nobody waits.
+        if busy.get(&self.uid).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            busy.remove(&self.uid);
+        }
+    }
+}

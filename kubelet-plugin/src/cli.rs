@@ -1,0 +1,144 @@
+//! The command line. Every flag can be given by the environment too, for the DaemonSet's sake.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tessera_driver::Root;
+use tessera_vocabulary::DriverName;
+
+/// Publishes a node's accelerators to Kubernetes and prepares them for claims.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Arguments {
+    /// Where the hardware is found.
+    #[command(flatten)]
+    pub hardware: HardwareOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the kubelet of this node until told to stop.
+    Run(RunOptions),
+    /// Print what this node has and end. Needs neither a kubelet nor an API server.
+    Inspect(InspectOptions),
+}
+
+/// Where the hardware is found.
+#[derive(Clone, Debug, Args)]
+pub struct HardwareOptions {
+    /// Directory below which the agent sees the node's /sys, /proc and /dev.
+    #[arg(long, global = true, env = "TESSERA_ROOT", default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// The same directory as the container runtime sees it [default: the value of --root].
+    #[arg(long, global = true, env = "TESSERA_ROOT_ON_HOST", value_name = "DIR")]
+    pub root_on_host: Option<PathBuf>,
+    /// Directory, on the node, below which the NVIDIA driver is installed, such as /run/nvidia/driver.
+    #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_ROOT", default_value = "/", value_name = "DIR")]
+    pub nvidia_driver_root: PathBuf,
+    /// Name of the DRA driver for NVIDIA GPUs: sockets, CDI kind, slices and metrics follow it.
+    #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_NAME", default_value = "gpu.nvidia.com", value_name = "NAME")]
+    pub nvidia_driver_name: DriverName,
+    /// Name of this node's Node object. Required to run.
+    #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+}
+
+impl HardwareOptions {
+    /// The node's root directory.
+    pub fn root(&self) -> Root {
+        Root::new(&self.root, self.root_on_host.as_ref().unwrap_or(&self.root))
+    }
+
+    /// The root directory of NVIDIA's driver.
+    pub fn nvidia_driver_root(&self) -> Root {
+        let below = self.nvidia_driver_root.to_string_lossy();
+        let root = self.root();
+        Root::new(root.seen_by_agent(&below), root.seen_by_runtime(&below))
+    }
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// The kubelet's directory; must be the same path inside and outside of the agent's container.
+    #[arg(long, env = "TESSERA_KUBELET_DIR", default_value = "/var/lib/kubelet", value_name = "DIR")]
+    pub kubelet_dir: PathBuf,
+    /// Directory for CDI specs; one of those that the container runtime reads.
+    #[arg(long, env = "TESSERA_CDI_DIR", default_value = "/var/run/cdi", value_name = "DIR")]
+    pub cdi_dir: PathBuf,
+    /// Directory for the agent's state. Best on a tmpfs: nothing in it outlives a reboot.
+    #[arg(long, env = "TESSERA_STATE_DIR", default_value = "/run/tessera", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Kubeconfig file [default: $KUBECONFIG, else the pod's service account].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address that serves /healthz, /readyz and /metrics; port 0 takes a free one, "off" serves none.
+    #[arg(long, env = "TESSERA_HTTP", default_value = "127.0.0.1:9464", value_name = "ADDRESS", value_parser = http_address)]
+    pub http: Http,
+    /// Seconds between two looks at the hardware, 0.05 to 3600.
+    #[arg(long, env = "TESSERA_RESCAN", default_value = "5", value_name = "SECONDS", value_parser = rescan)]
+    pub rescan: Duration,
+    /// What to log: a level (error, warn, info, debug, trace) or tracing's filter syntax.
+    #[arg(long, env = "TESSERA_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How to log.
+    #[arg(long, env = "TESSERA_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Whether and where to serve HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere.
+    Off,
+    /// At this address; with port 0 at a free one.
+    At(SocketAddr),
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to print what a node has.
+#[derive(Clone, Debug, Args)]
+pub struct InspectOptions {
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t = InspectOutput::Table)]
+    pub output: InspectOutput,
+}
+
+/// What to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InspectOutput {
+    /// A line for each device.
+    Table,
+    /// Every device with its attributes and capacities, as JSON.
+    Json,
+    /// The ResourceSlices that would be published, as a JSON list that kubectl takes.
+    Slices,
+}
+
+fn http_address(text: &str) -> Result<Http, String> {
+    if text == "off" {
+        return Ok(Http::Off);
+    }
+    text.parse().map(Http::At).map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".to_owned())
+}
+
+fn rescan(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("must be a number of seconds from 0.05 to 3600".to_owned()),
+    }
+}

@@ -1,0 +1,127 @@
+//! The kubelet's DRA service, v1 and v1beta1: the same messages, but for the share id that v1beta1 lacks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tessera_core::{ClaimRef, PreparedDevice};
+use tessera_kubelet_api::{dra_v1, dra_v1beta1};
+use tonic::{Request, Response, Status};
+use tracing::error;
+
+use crate::claims::{Claims, OperationError};
+
+/// Serves both versions.
+#[derive(Clone)]
+pub(crate) struct Dra {
+    claims: Arc<Claims>,
+}
+
+impl Dra {
+    pub(crate) fn new(claims: Arc<Claims>) -> Self {
+        Self { claims }
+    }
+
+    /// Prepares claims side by side: several cost one round trip to the API server, and one that fails, or even
+    /// panics, does so alone.
+    async fn prepare(&self, claims: Vec<Named>) -> BTreeMap<String, Result<Vec<PreparedDevice>, String>> {
+        each(claims, |claim| {
+            let claims = Arc::clone(&self.claims);
+            async move { claims.prepare(&claim).await }
+        })
+        .await
+    }
+
+    async fn unprepare(&self, claims: Vec<Named>) -> BTreeMap<String, Result<(), String>> {
+        each(claims, |claim| {
+            let claims = Arc::clone(&self.claims);
+            async move { claims.unprepare(&claim).await }
+        })
+        .await
+    }
+}
+
+/// A claim as it comes from the wire: namespace, name, UID.
+type Named = (String, String, String);
+
+/// The API server cuts the text of an event; what is beyond helps nobody.
+const EVENT_LENGTH: usize = 255;
+
+async fn each<T, F>(claims: Vec<Named>, work: impl Fn(ClaimRef) -> F) -> BTreeMap<String, Result<T, String>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, OperationError>> + Send + 'static,
+{
+    let one = |(namespace, name, uid): Named| {
+        // A task of its own keeps a panic inside the claim.
+        let task = uid.parse().map(|uid| tokio::spawn(work(ClaimRef { namespace, name, uid })));
+        async move {
+            let result = match task {
+                Err(error) => Err(error.to_string()),
+                Ok(task) => match task.await {
+                    Ok(result) => result.map_err(|error| error.to_string()),
+                    Err(error) => {
+                        error!(uid, %error, "a panic while working on a claim");
+                        Err(OperationError::Internal.to_string())
+                    }
+                },
+            };
+            (uid, result.map_err(|text| text.chars().take(EVENT_LENGTH).collect()))
+        }
+    };
+    join_all(claims.into_iter().map(one)).await.into_iter().collect()
+}
+
+/// Implements the service of one version of the protocol; `$share_id` says where a share id goes in it.
+macro_rules! serve {
+    ($api:ident, |$device:ident, $prepared:ident| $share_id:expr) => {
+        #[tonic::async_trait]
+        impl $api::dra_plugin_server::DraPlugin for Dra {
+            async fn node_prepare_resources(
+                &self,
+                request: Request<$api::NodePrepareResourcesRequest>,
+            ) -> Result<Response<$api::NodePrepareResourcesResponse>, Status> {
+                let named = request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
+                let device = |$prepared: PreparedDevice| {
+                    #[allow(unused_mut, reason = "v1beta1 has nothing to set")]
+                    let mut $device = $api::Device {
+                        request_names: $prepared.requests,
+                        pool_name: $prepared.pool,
+                        device_name: $prepared.device.to_string(),
+                        cdi_device_ids: $prepared.cdi_ids,
+                        ..Default::default()
+                    };
+                    $share_id;
+                    $device
+                };
+                let answer = |(uid, result)| {
+                    let answer = match result {
+                        Ok(devices) => $api::NodePrepareResourceResponse {
+                            devices: Vec::into_iter(devices).map(device).collect(),
+                            error: String::new(),
+                        },
+                        Err(error) => $api::NodePrepareResourceResponse { devices: Vec::new(), error },
+                    };
+                    (uid, answer)
+                };
+                let claims = self.prepare(named.collect()).await.into_iter().map(answer).collect();
+                Ok(Response::new($api::NodePrepareResourcesResponse { claims }))
+            }
+
+            async fn node_unprepare_resources(
+                &self,
+                request: Request<$api::NodeUnprepareResourcesRequest>,
+            ) -> Result<Response<$api::NodeUnprepareResourcesResponse>, Status> {
+                let named = request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
+                let answer = |(uid, result): (String, Result<(), String>)| {
+                    (uid, $api::NodeUnprepareResourceResponse { error: result.err().unwrap_or_default() })
+                };
+                let claims = self.unprepare(named.collect()).await.into_iter().map(answer).collect();
+                Ok(Response::new($api::NodeUnprepareResourcesResponse { claims }))
+            }
+        }
+    };
+}
+
+serve!(dra_v1, |device, prepared| device.share_id = prepared.share_id);
+serve!(dra_v1beta1, |device, prepared| ());

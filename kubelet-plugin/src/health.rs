@@ -1,0 +1,101 @@
+//! The kubelet's health stream, v1 and v1alpha1: what it says ends up in the status of pods.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::{Stream, StreamExt, stream};
+use tessera_core::Condition;
+use tessera_kubelet_api::{health_v1, health_v1alpha1};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::hardware::Observed;
+
+/// The kubelet forgets a device that was not reported for this long.
+const LEASE: Duration = Duration::from_secs(30);
+/// So everything is said again well before that.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// Serves both versions.
+#[derive(Clone)]
+pub(crate) struct Health {
+    pool: String,
+    observed: Observed,
+    stop: CancellationToken,
+}
+
+impl Health {
+    pub(crate) fn new(pool: String, observed: Observed, stop: CancellationToken) -> Self {
+        Self { pool, observed, stop }
+    }
+
+    /// Says everything at once, then at each change and every ten seconds. A slow kubelet gets the newest state, not
+    /// a queue of old ones.
+    fn reports(&self) -> impl Stream<Item = Vec<Report>> + Send + use<> {
+        let changes = WatchStream::new(self.observed.clone()).map(|_| ());
+        let repeats = stream::unfold((), |()| async {
+            tokio::time::sleep(REPEAT).await;
+            Some(((), ()))
+        });
+        let observed = self.observed.clone();
+        stream::select(changes, repeats).map(move |()| {
+            let inventory = observed.borrow().clone().unwrap_or_default();
+            let report = |device: &tessera_core::Device| Report {
+                device: device.accelerator.name().to_string(),
+                trouble: match &device.condition {
+                    Condition::Ready => None,
+                    Condition::Lost { cause } => Some(cause.clone()),
+                },
+            };
+            inventory.devices().iter().map(report).collect()
+        })
+    }
+}
+
+/// What is said about one device.
+struct Report {
+    device: String,
+    trouble: Option<String>,
+}
+
+/// Implements the service of one version of the protocol.
+macro_rules! serve {
+    ($api:ident) => {
+        #[tonic::async_trait]
+        impl $api::dra_resource_health_server::DraResourceHealth for Health {
+            type NodeWatchResourcesStream =
+                Pin<Box<dyn Stream<Item = Result<$api::NodeWatchResourcesResponse, Status>> + Send>>;
+
+            async fn node_watch_resources(
+                &self,
+                _: Request<$api::NodeWatchResourcesRequest>,
+            ) -> Result<Response<Self::NodeWatchResourcesStream>, Status> {
+                let pool = self.pool.clone();
+                let device = move |report: Report| $api::DeviceHealth {
+                    device: Some($api::DeviceIdentifier { pool_name: pool.clone(), device_name: report.device }),
+                    health: match report.trouble {
+                        None => $api::HealthStatus::Healthy.into(),
+                        Some(_) => $api::HealthStatus::Unhealthy.into(),
+                    },
+                    last_updated_time: unix_seconds(),
+                    health_check_timeout_seconds: LEASE.as_secs().cast_signed(),
+                    message: report.trouble.unwrap_or_default(),
+                };
+                let answer = move |reports: Vec<Report>| {
+                    Ok($api::NodeWatchResourcesResponse { devices: reports.into_iter().map(&device).collect() })
+                };
+                // A stream without an end would keep the server from stopping.
+                let stopped = self.stop.clone().cancelled_owned();
+                Ok(Response::new(Box::pin(self.reports().map(answer).take_until(stopped))))
+            }
+        }
+    };
+}
+
+serve!(health_v1);
+serve!(health_v1alpha1);
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}

@@ -1,0 +1,23 @@
+//! The node agent: publishes a node's accelerators and prepares them for claims.
+//!
+//! What it decides is in `tessera-core`, as pure functions; what there is to decide about comes from
+//! `tessera-driver`. Here are the shells: threads, sockets, files and the API server.
+
+pub mod cli;
+
+mod api;
+mod claims;
+mod dra;
+mod hardware;
+mod health;
+mod http;
+mod inspect;
+mod metrics;
+mod publisher;
+mod registration;
+mod run;
+mod sockets;
+mod store;
+
+pub use inspect::inspect;
+pub use run::run;

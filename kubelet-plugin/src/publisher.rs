@@ -1,0 +1,222 @@
+//! The publisher: keeps the API server's slices as they should be. Kubelets delete them when they start and when the
+//! agent was away, people delete them by accident, and the hardware changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::resource::v1::ResourceSlice;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tessera_core::{Features, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
+use tessera_vocabulary::DriverName;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api;
+use crate::claims::SharedLedger;
+use crate::hardware::Observed;
+use crate::metrics::Metrics;
+
+/// How long after a failed write the next one is tried; doubled with each further failure.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A watch whose connection died silently is noticed after this many seconds and five more.
+const WATCH_TIMEOUT: u32 = 60;
+/// What was published is compared with what should be this often even if nothing was heard. Costs no call.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// Publishes the slices of one driver on one node.
+pub(crate) struct Publisher {
+    pub(crate) driver: DriverName,
+    pub(crate) node: String,
+    pub(crate) client: Client,
+    pub(crate) observed: Observed,
+    pub(crate) ledger: Arc<SharedLedger>,
+    pub(crate) metrics: Metrics,
+}
+
+/// What is known of the API server.
+struct Known {
+    node: Option<NodeIdentity>,
+    features: Features,
+    /// The slices by name, as last seen; `None` until the first list.
+    slices: Option<BTreeMap<String, ResourceSlice>>,
+    /// A list that is being received.
+    listing: BTreeMap<String, ResourceSlice>,
+}
+
+/// Why nothing could be published. Tried again in any case.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error("node {name} cannot be read: {}", api::brief(source))]
+    Node { name: String, source: kube::Error },
+    #[error("slice {name} cannot be written: {}", api::brief(source))]
+    Write { name: String, source: kube::Error },
+}
+
+impl Publisher {
+    /// Publishes until stopped; `published` tells whether the slices are as they should be.
+    pub(crate) async fn run(self, published: watch::Sender<bool>, stop: CancellationToken) {
+        let api: Api<ResourceSlice> = Api::all(self.client.clone());
+        let mut known = Known { node: None, features: Features::default(), slices: None, listing: BTreeMap::new() };
+        let ours = watcher::Config::default()
+            .fields(&format!("spec.nodeName={},spec.driver={}", self.node, self.driver))
+            .timeout(WATCH_TIMEOUT);
+        let mut events = watcher(api.clone(), ours).default_backoff().boxed();
+        let mut observed = self.observed.clone();
+        let mut retry = FIRST_RETRY;
+        let mut stale_since: Option<Instant> = None;
+        loop {
+            let pause = match self.publish(&api, &mut known).await {
+                Ok(Progress::Waiting) => CHECK,
+                Ok(Progress::Done) => {
+                    if !published.send_replace(true) {
+                        info!(driver = %self.driver, "the slices are published");
+                    }
+                    stale_since = None;
+                    retry = FIRST_RETRY;
+                    CHECK
+                }
+                Err(error) => {
+                    warn!(driver = %self.driver, %error, "not published; trying again");
+                    published.send_replace(false);
+                    stale_since.get_or_insert_with(Instant::now);
+                    let pause = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    pause
+                }
+            };
+            self.metrics.published_since(stale_since.map(|since| since.elapsed()).unwrap_or_default());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.try_next() => match event {
+                    Ok(Some(event)) => known.take(event),
+                    Ok(None) => return,
+                    Err(error) => warn!(%error, "the watch over the slices broke; it is made anew"),
+                },
+                changed = observed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Writes what is not as it should be. A conflict means that another writer was faster: its event comes, and with
+    /// it the next try.
+    async fn publish(&self, api: &Api<ResourceSlice>, known: &mut Known) -> Result<Progress, PublishError> {
+        let Some(inventory) = self.observed.borrow().clone() else { return Ok(Progress::Waiting) };
+        if known.slices.is_none() {
+            return Ok(Progress::Waiting);
+        }
+        // More than one round when the server shows by its answer that it lacks a feature.
+        loop {
+            let pool = Pool { driver: self.driver.clone(), node: self.identity(known).await? };
+            let held = self.ledger.held();
+            let desired = slices(&pool, &inventory, known.features, |device| held.contains(&device.accelerator.name()));
+            let actual: Vec<_> = known.slices.iter().flat_map(BTreeMap::values).cloned().collect();
+            let features = known.features;
+            for write in reconcile(desired, &actual) {
+                if matches!(write, Write::Create(_)) && known.node.take().is_some() {
+                    // The slices went: perhaps with the node, which then has another UID by now.
+                    let node = self.identity(known).await?;
+                    if node != pool.node {
+                        break;
+                    }
+                }
+                self.write(api, write, known).await?;
+                if known.features != features {
+                    break;
+                }
+            }
+            if known.features == features && known.node.as_ref() == Some(&pool.node) {
+                return Ok(Progress::Done);
+            }
+        }
+    }
+
+    async fn write(&self, api: &Api<ResourceSlice>, write: Write, known: &mut Known) -> Result<(), PublishError> {
+        let (verb, slice) = match &write {
+            Write::Delete(slice) => ("delete", slice),
+            Write::Update(slice) => ("update", slice),
+            Write::Create(slice) => ("create", slice),
+        };
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        let result = match &write {
+            Write::Delete(slice) => {
+                let preconditions = Preconditions {
+                    uid: slice.metadata.uid.clone(),
+                    resource_version: slice.metadata.resource_version.clone(),
+                };
+                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                api.delete(&name, &parameters).await.map(|_| None)
+            }
+            Write::Update(slice) => api.replace(&name, &PostParams::default(), slice).await.map(Some),
+            Write::Create(slice) => api.create(&PostParams::default(), slice).await.map(Some),
+        };
+        self.metrics.slice_written(verb, result.is_ok());
+        let slices = known.slices.get_or_insert_default();
+        match result {
+            Ok(Some(stored)) => {
+                let features = dropped_features(slice, &stored, known.features);
+                if features != known.features {
+                    warn!(?features, "the API server dropped fields of a slice; publishing what is safe without them");
+                    known.features = features;
+                }
+                slices.insert(name, stored);
+                Ok(())
+            }
+            Ok(None) => {
+                slices.remove(&name);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if verb == "delete" && status.code == 404 => {
+                slices.remove(&name);
+                Ok(())
+            }
+            Err(source) => Err(PublishError::Write { name, source }),
+        }
+    }
+
+    async fn identity(&self, known: &mut Known) -> Result<NodeIdentity, PublishError> {
+        if let Some(node) = &known.node {
+            return Ok(node.clone());
+        }
+        let node = api::node(&self.client, &self.node)
+            .await
+            .map_err(|source| PublishError::Node { name: self.node.clone(), source })?;
+        Ok(known.node.insert(node).clone())
+    }
+}
+
+enum Progress {
+    /// The hardware or the API server has not been seen yet.
+    Waiting,
+    /// The slices are as they should be.
+    Done,
+}
+
+impl Known {
+    fn take(&mut self, event: watcher::Event<ResourceSlice>) {
+        let name = |slice: &ResourceSlice| slice.metadata.name.clone().unwrap_or_default();
+        match event {
+            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::InitApply(slice) => {
+                self.listing.insert(name(&slice), slice);
+            }
+            watcher::Event::InitDone => self.slices = Some(std::mem::take(&mut self.listing)),
+            watcher::Event::Apply(slice) => {
+                self.slices.get_or_insert_default().insert(name(&slice), slice);
+            }
+            watcher::Event::Delete(slice) => {
+                let slices = self.slices.get_or_insert_default();
+                // The event of an older object must not hide the one that took its place.
+                if slices.get(&name(&slice)).is_some_and(|known| known.metadata.uid == slice.metadata.uid) {
+                    slices.remove(&name(&slice));
+                }
+            }
+        }
+    }
+}
