@@ -78,6 +78,9 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let driver = hardware.nvidia_driver_name.clone();
     let node = hardware.node_name.clone().context("--node-name (or NODE_NAME) must name this node's Node object")?;
     let directories = Directories::check(&options.kubelet_dir, driver.as_str())?;
+    // First of all: a kubelet that knows an earlier agent's socket waits for an answer as soon as it can connect, while
+    // a refused connection costs a pod more than a minute.
+    let mut socket = Socket::bind(directories.plugin.join("dra@kubelet.sock"))?;
     let identity = Identity::new(driver.clone(), node.clone(), boot_id()?).context("--nvidia-driver-name")?;
     let metrics = Metrics::new(driver.as_str());
     let client = api::client(options.kubeconfig.as_deref()).await?;
@@ -120,7 +123,6 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     first_look(observed.clone()).await;
 
     // The DRA socket is served before the kubelet hears of it: it connects as soon as it does.
-    let mut socket = Socket::bind(directories.plugin.join("dra@kubelet.sock"))?;
     let plugin = Plugin {
         driver: driver.to_string(),
         endpoint: socket.path().to_owned(),

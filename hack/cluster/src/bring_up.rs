@@ -82,9 +82,8 @@ fn pods_can_be_made(cluster: &Cluster) -> Result<bool> {
     let Some(items) = answer["items"].as_array() else { return Ok(false) };
     let of_kind = |kind: &str| items.iter().find(|item| item["kind"] == kind);
     let not_ready = |taint: &Value| taint["key"] == "node.kubernetes.io/not-ready";
-    let node_takes_pods = of_kind("Node").is_some_and(|node| {
-        is_ready(node) && !node["spec"]["taints"].as_array().into_iter().flatten().any(not_ready)
-    });
+    let node_takes_pods = of_kind("Node")
+        .is_some_and(|node| is_ready(node) && !node["spec"]["taints"].as_array().into_iter().flatten().any(not_ready));
     Ok(node_takes_pods && of_kind("ServiceAccount").is_some())
 }
 

@@ -73,7 +73,8 @@ impl Cluster {
             }
             Err(error) if options.keep_on_failure => {
                 cluster.detach()?;
-                let kept = format!("cluster {} did not become ready and was kept; take it down after a look", options.name);
+                let kept =
+                    format!("cluster {} did not become ready and was kept; take it down after a look", options.name);
                 Err(error.context(kept))
             }
             Err(error) => Err(error.context(format!(
@@ -88,7 +89,8 @@ impl Cluster {
         if !registry::is_alive(name)? {
             let others = registry::sweep()?;
             let names: Vec<&str> = others.iter().map(ClusterName::as_str).collect();
-            let known = if names.is_empty() { "none is up".to_owned() } else { format!("up are: {}", names.join(", ")) };
+            let known =
+                if names.is_empty() { "none is up".to_owned() } else { format!("up are: {}", names.join(", ")) };
             bail!("there is no cluster {:?}; {known}", name.as_str());
         }
         let directory = RunDirectory::of(name);
@@ -141,6 +143,7 @@ impl Cluster {
         command
             .args(arguments.iter().map(AsRef::as_ref))
             .env("KUBECONFIG", Self::ADMIN_KUBECONFIG)
+            .env("NO_PROXY", "*")
             // Else the host's home directory fills with what kubectl knows about this cluster's API.
             .env("KUBECACHEDIR", format!("{INSIDE}/tmp/kubectl"));
         command
@@ -190,13 +193,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes a kubeconfig that acts as `identity` and returns its path inside the node. `name` is the file's.
+    /// Writes a kubeconfig that acts as `identity` and returns its path inside the node. `name` is the file's, and must
+    /// not be that of another.
     pub fn kubeconfig_for(&self, name: &str, identity: &Identity) -> Result<PathBuf> {
+        check_file_name("kubeconfig", name)?;
         let config = self.directory.config();
+        let path = config.join(format!("{name}.kubeconfig"));
+        if path.exists() {
+            bail!("kubeconfig name {name:?}: there is one of this name, {}", path.display());
+        }
         let content = credentials::impersonating(&config, &self.record.spec.node.address, identity)?;
-        credentials::write_secret(&config.join(format!("{name}.kubeconfig")), &content)?;
+        credentials::write_secret(&path, &content)?;
         Ok(credentials::kubeconfig_inside(name).into())
     }
+}
+
+/// Refuses a name that could lead out of the directory it is meant for.
+pub(crate) fn check_file_name(what: &str, name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || !name.bytes().all(plain) {
+        bail!("{what} name {name:?}: use letters, digits, '-' and '_'");
+    }
+    Ok(())
 }
 
 /// Runs a command to its end and returns what it printed.
@@ -219,6 +237,7 @@ fn with_input<S: AsRef<str>>(command: &mut Command, input: &[u8], program: &str,
 }
 
 fn anonymous_file() -> Result<fs::File> {
-    let descriptor = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).context("making a file in memory")?;
+    let descriptor =
+        rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).context("making a file in memory")?;
     Ok(descriptor.into())
 }

@@ -65,11 +65,26 @@ fn make_certificates(directory: &Path, address: &str, service_address: &str) -> 
         "subjectAltName=IP:{address},IP:{service_address},IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
     );
     let serving = [
-        "req", "-x509", "-CA", "ca.crt", "-CAkey", "ca.key", "-subj", "/CN=kube-apiserver", "-keyout", "apiserver.key",
-        "-out", "apiserver.crt", "-addext", &names, "-addext", "basicConstraints=critical,CA:FALSE",
+        "req",
+        "-x509",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-subj",
+        "/CN=kube-apiserver",
+        "-keyout",
+        "apiserver.key",
+        "-out",
+        "apiserver.crt",
+        "-addext",
+        &names,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
     ];
     openssl(directory, &[&serving[..], &curve].concat())?;
-    let service_accounts = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "service-accounts.key"];
+    let service_accounts =
+        ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "service-accounts.key"];
     openssl(directory, &service_accounts)?;
     // The API server finds no public key in a private one of this format.
     openssl(directory, &["pkey", "-in", "service-accounts.key", "-pubout", "-out", "service-accounts.pub"])
@@ -80,14 +95,18 @@ fn openssl(directory: &Path, arguments: &[&str]) -> Result<()> {
     match ran {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => bail!("`openssl {}`: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim_end()),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("`openssl` is not on PATH: `apt-get install openssl`"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("`openssl` is not on PATH: `apt-get install openssl`")
+        }
         Err(error) => Err(anyhow!(error).context("running `openssl`")),
     }
 }
 
 fn random_token() -> Result<String> {
     let mut bytes = [0; 16];
-    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).context("reading /dev/urandom")?;
+    fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("reading /dev/urandom")?;
     Ok(crate::parts::hex(&bytes))
 }
 

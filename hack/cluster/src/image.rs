@@ -27,7 +27,13 @@ pub(crate) fn ensure(cache: &Cache, progress: &mut Progress<'_>) -> Result<PathB
 fn key() -> Result<String> {
     let root = workspace();
     let mut digest = Sha256::new();
-    for path in ["hack/probe/Cargo.toml", "hack/probe/src/main.rs", "hack/probe/src/steps.rs", "rust-toolchain.toml", "hack/cluster/src/image.rs"] {
+    for path in [
+        "hack/probe/Cargo.toml",
+        "hack/probe/src/main.rs",
+        "hack/probe/src/steps.rs",
+        "rust-toolchain.toml",
+        "hack/cluster/src/image.rs",
+    ] {
         let content = fs::read(root.join(path)).with_context(|| format!("reading {path}"))?;
         digest.update((content.len() as u64).to_be_bytes());
         digest.update(content);

@@ -39,7 +39,12 @@ impl Identity {
 }
 
 /// A kubeconfig in JSON, which every reader of YAML takes.
-pub(crate) fn kubeconfig(authority: &[u8], address: &str, token: &str, acting_as: Option<&Identity>) -> Result<Vec<u8>> {
+pub(crate) fn kubeconfig(
+    authority: &[u8],
+    address: &str,
+    token: &str,
+    acting_as: Option<&Identity>,
+) -> Result<Vec<u8>> {
     let mut user = json!({ "token": token });
     if let Some(identity) = acting_as {
         user["as"] = json!(identity.user);
@@ -87,7 +92,8 @@ mod tests {
 
     #[test]
     fn an_identity_acts_and_the_admin_does_not() {
-        let plain: serde_json::Value = serde_json::from_slice(&kubeconfig(b"ca", "10.0.0.1", "t", None).unwrap()).unwrap();
+        let plain: serde_json::Value =
+            serde_json::from_slice(&kubeconfig(b"ca", "10.0.0.1", "t", None).unwrap()).unwrap();
         assert_eq!(plain["users"][0]["user"], json!({ "token": "t" }));
         let agent = Identity::service_account("a", "b").on_node("n");
         let acting: serde_json::Value =

@@ -27,8 +27,7 @@ impl FromStr for ClusterName {
     fn from_str(text: &str) -> Result<Self> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = text.as_bytes();
-        let ends_are_plain =
-            bytes.first().copied().is_some_and(plain) && bytes.last().copied().is_some_and(plain);
+        let ends_are_plain = bytes.first().copied().is_some_and(plain) && bytes.last().copied().is_some_and(plain);
         if bytes.len() > LONGEST || !ends_are_plain || !bytes.iter().all(|&byte| plain(byte) || byte == b'-') {
             bail!(
                 "cluster name {text:?}: use 1 to {LONGEST} of a-z, 0-9 and '-', beginning and ending with a letter or a digit"

@@ -87,7 +87,8 @@ impl Drop for Owner {
 /// The supervisor lies beside this program, or above it: cargo puts test programs into a directory of their own.
 fn find_supervisor() -> Result<PathBuf> {
     let program = env::current_exe().context("finding this program's own path")?;
-    let found = program.ancestors().skip(1).take(4).map(|directory| directory.join(SUPERVISOR)).find(|path| path.is_file());
+    let found =
+        program.ancestors().skip(1).take(4).map(|directory| directory.join(SUPERVISOR)).find(|path| path.is_file());
     found.with_context(|| {
         format!("no {SUPERVISOR} beside {} or above it: run `cargo build -p cluster`", program.display())
     })

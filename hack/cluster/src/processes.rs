@@ -20,7 +20,8 @@ pub(crate) struct ProcessId {
 
 impl ProcessId {
     pub(crate) fn of(pid: i32) -> Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("looking for process {pid}"))?;
+        let stat =
+            fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("looking for process {pid}"))?;
         let started = start_time(&stat).with_context(|| format!("/proc/{pid}/stat has no start time"))?;
         Ok(Self { pid, started })
     }

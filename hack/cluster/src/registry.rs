@@ -144,7 +144,9 @@ pub(crate) fn sweep() -> Result<Vec<ClusterName>> {
     let root = RootLock::take()?;
     let mut alive = Vec::new();
     for entry in fs::read_dir(RUN_ROOT).with_context(|| format!("listing {RUN_ROOT}"))? {
-        let Some(name) = entry?.file_name().to_str().and_then(|name| name.parse::<ClusterName>().ok()) else { continue };
+        let Some(name) = entry?.file_name().to_str().and_then(|name| name.parse::<ClusterName>().ok()) else {
+            continue;
+        };
         let directory = RunDirectory::of(&name);
         match lock(directory.path())? {
             Lock::Taken(stale) => Claim { name, directory, _lock: stale }.erase()?,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, check_file_name};
 use crate::components;
 use crate::control::{Answer, Request, ServiceState, ask};
 use crate::processes::outside_pid;
@@ -39,12 +39,10 @@ pub struct Service {
 
 impl Cluster {
     /// Starts a program inside the node. Its output is appended to [`Cluster::service_log`]. It runs until it ends by
-    /// itself, is stopped, or the cluster goes; nobody starts it again.
+    /// itself, is stopped, or the cluster goes; nobody starts it again. Its environment is `env` and nothing else but
+    /// `PATH` (the cluster's programs first), `HOME` and `TMPDIR`, unless `env` has those too.
     pub fn start_service(&self, name: &str, argv: &[String], env: &[(String, String)]) -> Result<()> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || !name.bytes().all(plain) {
-            bail!("service name {name:?}: use letters, digits, '-' and '_'");
-        }
+        check_file_name("service", name)?;
         self.ask(&Request::Start { service: name.to_owned(), argv: argv.to_vec(), env: env.to_vec() })?;
         Ok(())
     }

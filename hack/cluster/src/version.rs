@@ -47,10 +47,9 @@ impl FromStr for KubernetesVersion {
         let wanted = text.strip_prefix('v').unwrap_or(text);
         match Self::ALL.into_iter().find(|version| version.as_str() == wanted) {
             Some(version) => Ok(version),
-            None => bail!(
-                "Kubernetes version {text:?}: use one of {}",
-                Self::ALL.map(KubernetesVersion::as_str).join(", ")
-            ),
+            None => {
+                bail!("Kubernetes version {text:?}: use one of {}", Self::ALL.map(KubernetesVersion::as_str).join(", "))
+            }
         }
     }
 }

@@ -1,4 +1,8 @@
 //! However a cluster ends, nothing of it is left. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy only knows it of functions marked as tests"
+)]
 
 mod support;
 
@@ -25,13 +29,24 @@ fn owner_that_waits_to_be_killed() {
     std::thread::sleep(Duration::from_secs(600));
 }
 
-fn start_owner(name: &ClusterName) -> Child {
-    Command::new(env::current_exe().unwrap())
+/// Killed with the test, if the test did not get to it: it would hold the test's output open.
+struct OwnerProcess(Child);
+
+impl Drop for OwnerProcess {
+    fn drop(&mut self) {
+        let _it_has_ended = self.0.kill();
+        let _it_was_waited_for = self.0.wait();
+    }
+}
+
+fn start_owner(name: &ClusterName) -> OwnerProcess {
+    let child = Command::new(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "owner_that_waits_to_be_killed"])
         .env(NAME, name.as_str())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null())
+        .spawn();
+    OwnerProcess(child.unwrap())
 }
 
 /// Waits until the cluster that `owner` brings up is ready.
@@ -53,21 +68,19 @@ fn the_owner_is_killed() {
     let mut owner = start_owner(&name);
     let cluster = wait_until_ready(&name);
     let traces = Traces::of(&cluster);
-    owner.kill().unwrap();
-    owner.wait().unwrap();
+    owner.0.kill().unwrap();
     traces.assert_gone_within(SECONDS);
 }
 
 #[test]
 fn the_owner_is_interrupted_while_the_cluster_comes_up() {
     let name = unique_name("early");
-    let mut owner = start_owner(&name);
+    let owner = start_owner(&name);
     eventually("the node begins", Duration::from_secs(1200), || recorded_pid(&name, "init").is_some());
     let cluster = Cluster::open(&name).unwrap();
     eventually("the components begin", SECONDS, || cluster.service_running("kube-apiserver").unwrap_or(false));
     let traces = Traces::of(&cluster);
-    signal(i32::try_from(owner.id()).unwrap(), Signal::INT);
-    owner.wait().unwrap();
+    signal(i32::try_from(owner.0.id()).unwrap(), Signal::INT);
     traces.assert_gone_within(SECONDS);
 }
 

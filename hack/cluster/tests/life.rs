@@ -59,6 +59,9 @@ fn services_users_and_host_directories() {
         Bind { source: shared.path().into(), target: "/run/given/directory".into() },
         Bind { source: shared.path().join("file"), target: "/var/lib/given-file".into() },
     ];
+    // Off by default, and known to every component: one that did not get it, or did not know it, would show.
+    options.feature_gates.insert("DRAResourcePoolStatus".to_owned(), true);
+    options.apiserver_arguments.push("--runtime-config=resource.k8s.io/v1alpha3=true".to_owned());
     let cluster = Cluster::up(&options, &mut |_| {}).unwrap();
     let node = cluster.node_root();
 
@@ -72,6 +75,14 @@ fn services_users_and_host_directories() {
     }
     assert!(fs::write(node.join("usr/of-a-node"), "").is_err(), "the rest of the host must be read-only");
 
+    let features = cluster.kubectl_output(&["get", "--raw=/metrics"]).unwrap();
+    let on = |line: &str| {
+        line.contains("kubernetes_feature_enabled") && line.contains("DRAResourcePoolStatus") && line.ends_with(" 1")
+    };
+    assert!(features.lines().any(on));
+    let groups = cluster.kubectl_output(&["api-versions"]).unwrap();
+    assert!(groups.lines().any(|group| group == "resource.k8s.io/v1alpha3"), "{groups}");
+
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let environment = [("GREETING".to_owned(), "good day".to_owned())];
     let script = "echo $GREETING; trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
@@ -83,7 +94,9 @@ fn services_users_and_host_directories() {
     assert_eq!(cluster.stop_service("greeter", Signal::TERM, PATIENCE).unwrap(), "exit status 7");
     assert_eq!(log(), "good day\nbye\n");
 
-    cluster.start_service("deaf", &owned(&["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]), &[]).unwrap();
+    cluster
+        .start_service("deaf", &owned(&["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]), &[])
+        .unwrap();
     // The shell needs a moment to become deaf.
     std::thread::sleep(Duration::from_millis(300));
     let ended = cluster.stop_service("deaf", Signal::TERM, Duration::from_millis(300)).unwrap();

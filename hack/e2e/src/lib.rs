@@ -29,7 +29,7 @@ pub fn shared() -> &'static SimulatedNode {
 pub fn own(name: &str, hardware: &str) -> SimulatedNode {
     let node = without_agent(name, hardware);
     node.start_agent(&["--rescan", "0.5", "--log", "info,tessera_agent=debug"]).unwrap();
-    node.wait_for_devices(node.gpus().unwrap(), PATIENCE).unwrap();
+    node.wait_for_agent(PATIENCE).unwrap();
     node
 }
 

@@ -27,8 +27,10 @@ fn a_killed_agent_comes_back_as_if_nothing_had_been() {
 
     node.stop_agent(Signal::KILL).unwrap();
     node.start_agent(&[]).unwrap();
+    node.wait_for_agent(PATIENCE).unwrap();
     // A prepare works at once: the new pod needs nothing but the scheduler and this agent.
     team.run_with_one_gpu("after", &["devices"]);
+    assert!(!team.kubectl(&["get", "events"]).contains("FailedPrepareDynamicResources"));
     assert_eq!(stamps(&node), slices, "same slices, same resourceVersion: no write");
     assert_eq!(restarts(&team, "before"), pod_before, "the running pod goes on");
     assert!(team.gpus_seen("after", "main").is_disjoint(&team.gpus_seen("before", "main")));

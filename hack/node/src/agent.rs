@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cluster::Cluster;
@@ -25,6 +26,22 @@ impl SimulatedNode {
         ];
         let argv: Vec<String> = fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
         self.cluster().start_service(AGENT, &argv, &[])
+    }
+
+    /// Waits until the agent that was started last is registered with the kubelet and has published.
+    pub fn wait_for_agent(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let log = std::fs::read_to_string(self.agent_log()).unwrap_or_default();
+            let own = log.rfind("took over the ledger").map_or("", |start| &log[start..]);
+            if own.contains("registered with the kubelet") && own.contains("the slices are published") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the agent is not ready after {} s; its log ends with:\n{}", timeout.as_secs(), self.agent_log_end()?);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The last lines that the agent wrote.

@@ -95,11 +95,6 @@ impl SimulatedNode {
         }
     }
 
-    /// How many GPUs the hardware has.
-    pub fn gpus(&self) -> Result<usize> {
-        Ok(self.machine.hardware()?.gpus.iter().filter(|gpu| gpu.present).count())
-    }
-
     /// Stops the agent with a signal and waits for its end.
     pub fn stop_agent(&self, signal: Signal) -> Result<String> {
         self.cluster.stop_service(AGENT, signal, Duration::from_secs(15))

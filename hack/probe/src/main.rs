@@ -20,7 +20,8 @@ const SEPARATOR: &str = "--then";
 fn main() -> ExitCode {
     // A PID 1 without a handler is deaf to SIGTERM, and its pod would take the whole grace period to end.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true))) {
+        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))
+        {
             eprintln!("probe: handling signal {signal}: {error}");
             return ExitCode::from(2);
         }

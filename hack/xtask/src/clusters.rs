@@ -138,7 +138,7 @@ fn start(up: &Up) -> Result<()> {
     let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
     if !up.no_agent {
         node.start_agent(&[])?;
-        node.wait_for_devices(node.gpus()?, Duration::from_secs(30))?;
+        node.wait_for_agent(Duration::from_secs(30))?;
     }
     let name = &up.name.name;
     println!("cluster {name} is up: cargo xtask cluster kubectl --name {name} -- get resourceslices");

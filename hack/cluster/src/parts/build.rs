@@ -65,10 +65,13 @@ pub(crate) fn run(command: &mut Command, log: &Path, progress: &mut Progress<'_>
 fn advice(output: &str) -> Option<&'static str> {
     const TABLE: &[(&[&str], &str)] = &[
         (
-            &["libseccomp", "seccomp.h"],
+            &["Package libseccomp was not found", "seccomp.h", "\"pkg-config\": executable file not found"],
             "runc needs the headers of libseccomp: `apt-get install libseccomp-dev pkg-config`",
         ),
-        (&["\"gcc\": executable file not found", "C compiler"], "runc needs a C compiler: `apt-get install gcc libc6-dev`"),
+        (
+            &["\"gcc\": executable file not found", "C compiler"],
+            "runc needs a C compiler: `apt-get install gcc libc6-dev`",
+        ),
         (
             &["dial tcp", "no such host", "proxyconnect", "i/o timeout", "TLS handshake", "connection refused"],
             "the Go module proxy cannot be reached: check the network, or set GOPROXY to one that can",
@@ -87,6 +90,7 @@ mod tests {
     #[test]
     fn a_failed_build_says_what_to_do() {
         let cases = [
+            ("cgo: exec pkg-config: exec: \"pkg-config\": executable file not found in $PATH", "pkg-config"),
             ("Package libseccomp was not found in the pkg-config search path.", "libseccomp-dev"),
             ("cgo: C compiler \"gcc\" not found: exec: \"gcc\": executable file not found in $PATH", "install gcc"),
             ("go: m@v1: Get \"x\": dial tcp: lookup proxy: no such host", "GOPROXY"),

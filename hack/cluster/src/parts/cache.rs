@@ -72,6 +72,9 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
 
     fn entry(cache: &Cache, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
@@ -95,5 +98,24 @@ mod tests {
         assert!(made.join("whole").exists());
         assert!(!made.join("half").exists());
         entry(&cache, |_| anyhow::bail!("filled twice")).unwrap();
+    }
+
+    #[test]
+    fn of_many_who_want_an_entry_at_once_one_fills_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let filled = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let fill = |_: &Path| {
+                        filled.fetch_add(1, Ordering::Relaxed);
+                        sleep(Duration::from_millis(50));
+                        Ok(())
+                    };
+                    assert!(entry(&Cache(directory.path().to_owned()), fill).unwrap().is_dir());
+                });
+            }
+        });
+        assert_eq!(filled.load(Ordering::Relaxed), 1);
     }
 }

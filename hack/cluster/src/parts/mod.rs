@@ -121,7 +121,8 @@ impl<'a> Progress<'a> {
 
     /// To be called often; reports about once a second.
     pub(crate) fn tick(&mut self, waiting: bool) {
-        if self.reported.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) && self.building.waiting == waiting {
+        if self.reported.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) && self.building.waiting == waiting
+        {
             return;
         }
         self.reported = Some(Instant::now());

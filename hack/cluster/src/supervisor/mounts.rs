@@ -33,9 +33,11 @@ pub(super) fn isolate(directory: &RunDirectory) -> Result<()> {
     mount("proc", "/proc", "proc", plain, None).context("mounting /proc")?;
 
     let own = open_path(directory.path())?;
-    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755")).context("mounting /run")?;
+    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
+        .context("mounting /run")?;
     bind(&own, Path::new(INSIDE))?;
-    for name in ["var-lib/kubelet", "var-lib/cni", "var-log/pods", "var-log/containers", "etc/upper", "etc/work", "tmp"] {
+    for name in ["var-lib/kubelet", "var-lib/cni", "var-log/pods", "var-log/containers", "etc/upper", "etc/work", "tmp"]
+    {
         make_directory(&Path::new(INSIDE).join(name))?;
     }
     bind(&open_path(&Path::new(INSIDE).join("var-lib"))?, Path::new("/var/lib"))?;
@@ -48,8 +50,9 @@ pub(super) fn isolate(directory: &RunDirectory) -> Result<()> {
 /// The host's /etc, with the cluster's changes on top: programs need what is in there, and the host must not see /etc/cdi.
 fn overlay_etc() -> Result<()> {
     let options = CString::new(format!("lowerdir=/etc,upperdir={INSIDE}/etc/upper,workdir={INSIDE}/etc/work"))?;
-    mount("overlay", "/etc", "overlay", MountFlags::empty(), Some(options.as_c_str()))
-        .with_context(|| format!("mounting an overlay on /etc (is the file system of {} an overlay itself?)", crate::layout::RUN_ROOT))
+    mount("overlay", "/etc", "overlay", MountFlags::empty(), Some(options.as_c_str())).with_context(|| {
+        format!("mounting an overlay on /etc (is the file system of {} an overlay itself?)", crate::layout::RUN_ROOT)
+    })
 }
 
 /// Makes `source` appear at `target`.

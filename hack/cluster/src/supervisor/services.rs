@@ -34,9 +34,13 @@ impl Services {
         }
         let [program, arguments @ ..] = argv else { bail!("service {service:?}: the command line is empty") };
         let path = format!("{INSIDE}/logs/{service}.log");
-        let log = OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("opening {path}"))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("opening {path}"))?;
         let child = Command::new(program)
             .args(arguments)
+            // Nothing of whoever started the cluster: a proxy for HTTPS, say, would come between the components.
+            .env_clear()
+            .env("HOME", format!("{INSIDE}/tmp"))
             .env("PATH", format!("{INSIDE_BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
             .env("TMPDIR", format!("{INSIDE}/tmp"))
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -58,7 +62,9 @@ impl Services {
             return Ok(());
         }
         let pid = Pid::from_raw(state.pid).context("a service without a process id")?;
-        let Some(signal) = Signal::from_named_raw(signal) else { bail!("signal {signal}: there is none of this number") };
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            bail!("signal {signal}: there is none of this number")
+        };
         kill_process(pid, signal).with_context(|| format!("service {service:?}: sending the signal"))
     }
 

@@ -1,5 +1,10 @@
 //! What the tests of whole clusters share: names, pods, and looking for what a cluster may have left behind.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy only knows it of functions marked as tests"
+)]
+#![allow(unreachable_pub, reason = "a module of a test program has nobody to be public to")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,15 +56,17 @@ pub fn eventually(what: &str, patience: Duration, mut question: impl FnMut() -> 
 /// Everything by which a cluster's remains can be told, taken while it is alive.
 pub struct Traces {
     name: ClusterName,
-    namespaces: Vec<PathBuf>,
+    pids: PathBuf,
+    /// Held open, so that the kernel does not give the namespace's number to another cluster's.
+    _namespace: fs::File,
 }
 
 impl Traces {
     pub fn of(cluster: &Cluster) -> Self {
-        let init = recorded_pid(cluster.name(), "init").unwrap();
-        let namespaces = ["pid", "mnt", "net"].iter().map(|kind| fs::read_link(namespace(init, kind)).unwrap()).collect();
-        let traces = Self { name: cluster.name().clone(), namespaces };
-        assert!(traces.processes().len() > 5, "a living cluster must show, or this looks in the wrong place");
+        let namespace = format!("/proc/{}/ns/pid", recorded_pid(cluster.name(), "init").unwrap());
+        let pids = fs::read_link(&namespace).unwrap();
+        let traces = Self { name: cluster.name().clone(), pids, _namespace: fs::File::open(namespace).unwrap() };
+        assert!(!traces.processes().is_empty(), "a living cluster must show, or this looks in the wrong place");
         assert!(!traces.cgroups().is_empty());
         assert!(traces.run_directory().is_dir());
         traces
@@ -69,13 +76,9 @@ impl Traces {
         Path::new("/run/tessera-clusters").join(self.name.as_str())
     }
 
-    /// Processes in any of the cluster's namespaces.
+    /// Every process of the cluster, its pods included.
     pub fn processes(&self) -> Vec<String> {
-        let is_ours = |pid: &str| {
-            ["pid", "mnt", "net"].iter().any(|kind| {
-                fs::read_link(format!("/proc/{pid}/ns/{kind}")).is_ok_and(|its| self.namespaces.contains(&its))
-            })
-        };
+        let is_ours = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|its| its == self.pids);
         entries(Path::new("/proc")).into_iter().filter(|pid| pid.parse::<i32>().is_ok() && is_ours(pid)).collect()
     }
 
@@ -92,7 +95,7 @@ impl Traces {
         eventually("the cgroups go", patience, || self.cgroups().is_empty());
         eventually("the run directory goes", patience, || !self.run_directory().exists());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains("tessera-clusters"), "{mounts}");
+        assert!(!mounts.contains("/run/tessera-clusters"), "the node's mounts must never reach the host: {mounts}");
     }
 }
 
@@ -101,10 +104,6 @@ pub fn recorded_pid(name: &ClusterName, who: &str) -> Option<i32> {
     let text = fs::read(format!("/run/tessera-clusters/{name}/cluster.json")).ok()?;
     let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
     record[who]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
-}
-
-fn namespace(pid: i32, kind: &str) -> String {
-    format!("/proc/{pid}/ns/{kind}")
 }
 
 fn entries(directory: &Path) -> Vec<String> {

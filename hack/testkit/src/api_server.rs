@@ -1,0 +1,200 @@
+//! An API server for the few calls that a node agent makes, over plain HTTP on the loopback interface.
+//!
+//! What it stores, it stores as the real one does: resource versions grow over all objects, a stale one is a conflict,
+//! a write that changes nothing is none. It checks nothing else about the objects.
+
+mod answer;
+mod faults;
+mod objects;
+mod requests;
+mod routes;
+mod selector;
+mod watch;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::watch as notify;
+
+pub use faults::Fault;
+pub use objects::Resource;
+use objects::{Key, Objects};
+pub use requests::Requests;
+
+/// A running API server. It ends when dropped, and every connection with it.
+pub struct ApiServer {
+    address: SocketAddr,
+    shared: Shared,
+    serving: Option<Runtime>,
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    state: Arc<Mutex<State>>,
+    /// Tells the watches that something was written.
+    written: notify::Sender<u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) objects: Objects,
+    pub(crate) requests: Requests,
+    pub(crate) faults: faults::Faults,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the objects and wakes the watches.
+    pub(crate) fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.written.send_replace(state.objects.revision());
+        result
+    }
+}
+
+impl ApiServer {
+    /// Starts one on a free port.
+    pub fn start() -> Self {
+        let shared = Shared { state: Arc::default(), written: notify::channel(0).0 };
+        let mut server = Self { address: (Ipv4Addr::LOCALHOST, 0).into(), shared, serving: None };
+        server.come_back();
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Writes a kubeconfig that leads to it.
+    pub fn write_kubeconfig(&self, path: &Path) {
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "stand-in",
+            "clusters": [{"name": "stand-in", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "agent", "user": {}}],
+            "contexts": [{"name": "stand-in", "context": {"cluster": "stand-in", "user": "agent"}}],
+        });
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+
+    /// Drops every connection and refuses new ones. What is stored stays.
+    pub fn go_away(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            // From an async test, where a runtime must not be waited for.
+            serving.shutdown_background();
+        }
+    }
+
+    /// Serves again, on the same port.
+    pub fn come_back(&mut self) {
+        let listener = listen(self.address);
+        self.address = listener.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let router = routes::router(self.shared.clone());
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await
+        });
+        self.serving = Some(runtime);
+    }
+
+    /// Stores an object as a person or a controller would; its UID is kept if it has one. Says what was stored.
+    pub fn put(&self, resource: Resource, object: Value) -> Value {
+        self.shared.write(|state| state.objects.put(resource, object))
+    }
+
+    /// Stores a Node object.
+    pub fn put_node(&self, name: &str, uid: &str) {
+        self.put(Resource::Nodes, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid}}));
+    }
+
+    /// Changes an object in its place.
+    pub fn edit(&self, resource: Resource, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        self.shared.write(|state| {
+            let mut object = state.objects.get(&Key::new(resource, namespace, name)).expect("an object to edit").clone();
+            edit(&mut object);
+            state.objects.put(resource, object);
+        });
+    }
+
+    /// Deletes an object if it is there.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) {
+        self.shared.write(|state| state.objects.delete(&Key::new(resource, namespace, name)));
+    }
+
+    /// Deletes every slice of a node, as a kubelet does that starts.
+    pub fn wipe_slices(&self, node: &str) {
+        self.shared.write(|state| {
+            for slice in state.objects.list(Resource::Slices).into_iter().filter(|slice| slice["spec"]["nodeName"] == node) {
+                state.objects.delete(&Key::of(Resource::Slices, &slice));
+            }
+        });
+    }
+
+    /// Every slice, by name.
+    pub fn slices(&self) -> Vec<Value> {
+        self.shared.state().objects.list(Resource::Slices)
+    }
+
+    /// The requests that have come in since the start, or since [`ApiServer::forget_requests`].
+    pub fn requests(&self) -> Requests {
+        self.shared.state().requests.clone()
+    }
+
+    /// Counts requests from 0 again.
+    pub fn forget_requests(&self) {
+        self.shared.state().requests = Requests::default();
+    }
+
+    /// Forgets the events so far, as the real one does after minutes: an older watch is told 410.
+    pub fn compact(&self) {
+        self.shared.state().objects.compact();
+    }
+
+    /// Does something wrong with the next `times` requests about a resource.
+    pub fn fail(&self, resource: Resource, times: usize, fault: Fault) {
+        self.shared.state().faults.add(resource, times, fault);
+    }
+
+    /// Ends what [`ApiServer::fail`] began.
+    pub fn fail_no_more(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Drops a field of devices wherever one is written, as a server does whose gate for it is off.
+    pub fn drop_device_field(&self, field: &str) {
+        self.shared.state().objects.drop_device_field(field);
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.go_away();
+    }
+}
+
+/// The port of a server that went away a moment ago may take a moment to be free.
+fn listen(address: SocketAddr) -> std::net::TcpListener {
+    let started = std::time::Instant::now();
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => {
+                listener.set_nonblocking(true).unwrap();
+                return listener;
+            }
+            Err(error) if started.elapsed() > Duration::from_secs(5) => panic!("cannot listen on {address}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What is stored, and what has happened to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// `nodes`, cluster-scoped.
+    Nodes,
+    /// `resourceslices.resource.k8s.io`, cluster-scoped.
+    Slices,
+    /// `resourceclaims.resource.k8s.io`, in namespaces.
+    Claims,
+}
+
+impl Resource {
+    /// As in a URL.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Slices => "resourceslices",
+            Self::Claims => "resourceclaims",
+        }
+    }
+
+    /// The `apiVersion` and the kind of a list.
+    pub(crate) fn list_kind(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Nodes => ("v1", "NodeList"),
+            Self::Slices => ("resource.k8s.io/v1", "ResourceSliceList"),
+            Self::Claims => ("resource.k8s.io/v1", "ResourceClaimList"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) resource: Resource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(resource: Resource, namespace: &str, name: &str) -> Self {
+        Self { resource, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    pub(crate) fn of(resource: Resource, object: &Value) -> Self {
+        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+        Self::new(resource, field("namespace"), field("name"))
+    }
+}
+
+/// One thing that happened, as a watch tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) revision: u64,
+    pub(crate) resource: Resource,
+    pub(crate) kind: &'static str,
+    pub(crate) object: Value,
+}
+
+/// Objects by key, and the events that led to them.
+#[derive(Default)]
+pub(crate) struct Objects {
+    revision: u64,
+    objects: BTreeMap<Key, Value>,
+    events: Vec<Event>,
+    /// Older events are forgotten.
+    compacted: u64,
+    dropped_device_fields: BTreeSet<String>,
+}
+
+/// Why a write is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotFound,
+    AlreadyExists,
+    Conflict(&'static str),
+}
+
+impl Objects {
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
+        self.objects.get(key)
+    }
+
+    pub(crate) fn list(&self, resource: Resource) -> Vec<Value> {
+        self.objects.iter().filter(|(key, _)| key.resource == resource).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// What happened after a revision; `None` when that is forgotten.
+    pub(crate) fn since(&self, resource: Resource, revision: u64) -> Option<Vec<Event>> {
+        let later = self.events.iter().filter(|event| event.resource == resource && event.revision > revision);
+        (revision >= self.compacted).then(|| later.cloned().collect())
+    }
+
+    pub(crate) fn compact(&mut self) {
+        // An event of its own, so that a watch that is up to date is behind now too.
+        self.revision += 1;
+        self.compacted = self.revision;
+        self.events.clear();
+    }
+
+    pub(crate) fn drop_device_field(&mut self, field: &str) {
+        self.dropped_device_fields.insert(field.to_owned());
+    }
+
+    /// Creates or replaces, without any condition.
+    pub(crate) fn put(&mut self, resource: Resource, object: Value) -> Value {
+        let key = Key::of(resource, &object);
+        if self.objects.contains_key(&key) { self.store(key, object, "MODIFIED") } else { self.store(key, object, "ADDED") }
+    }
+
+    pub(crate) fn create(&mut self, resource: Resource, object: Value) -> Result<Value, Refused> {
+        let key = Key::of(resource, &object);
+        if self.objects.contains_key(&key) {
+            return Err(Refused::AlreadyExists);
+        }
+        Ok(self.store(key, object, "ADDED"))
+    }
+
+    /// Replaces, if the object is still the one that the writer has seen.
+    pub(crate) fn replace(&mut self, key: Key, object: Value) -> Result<Value, Refused> {
+        let current = self.objects.get(&key).ok_or(Refused::NotFound)?;
+        for (field, problem) in [("uid", "the UID is not that of the object"), ("resourceVersion", "the object has been modified")] {
+            let wanted = &object["metadata"][field];
+            if !wanted.is_null() && *wanted != current["metadata"][field] {
+                return Err(Refused::Conflict(problem));
+            }
+        }
+        Ok(self.store(key, object, "MODIFIED"))
+    }
+
+    /// Deletes, if the preconditions of `DeleteOptions` hold.
+    pub(crate) fn delete_if(&mut self, key: &Key, preconditions: &Value) -> Result<(), Refused> {
+        let current = self.objects.get(key).ok_or(Refused::NotFound)?;
+        for field in ["uid", "resourceVersion"] {
+            let wanted = &preconditions[field];
+            if !wanted.is_null() && *wanted != current["metadata"][field] {
+                return Err(Refused::Conflict("a precondition does not hold"));
+            }
+        }
+        self.delete(key);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, key: &Key) {
+        if let Some(mut object) = self.objects.remove(key) {
+            self.revision += 1;
+            object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+            self.events.push(Event { revision: self.revision, resource: key.resource, kind: "DELETED", object });
+        }
+    }
+
+    fn store(&mut self, key: Key, mut object: Value, kind: &'static str) -> Value {
+        let before = self.objects.get(&key);
+        let metadata = &mut object["metadata"];
+        match before {
+            Some(before) => {
+                for field in ["uid", "creationTimestamp", "resourceVersion"] {
+                    metadata[field] = before["metadata"][field].clone();
+                }
+            }
+            None => {
+                metadata["creationTimestamp"] = json!(now());
+                if metadata["uid"].is_null() {
+                    metadata["uid"] = json!(format!("0b1ec700-0000-4000-8000-{:012x}", self.revision + 1));
+                }
+            }
+        }
+        self.default_devices(&mut object);
+        if before == Some(&object) {
+            return object;
+        }
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.events.push(Event { revision: self.revision, resource: key.resource, kind, object: object.clone() });
+        self.objects.insert(key, object.clone());
+        object
+    }
+
+    /// What the server does to the devices of a slice: a taint gets its time, fields of gates that are off go.
+    fn default_devices(&self, object: &mut Value) {
+        for device in object["spec"]["devices"].as_array_mut().into_iter().flatten() {
+            for taint in device["taints"].as_array_mut().into_iter().flatten() {
+                if taint["timeAdded"].is_null() {
+                    taint["timeAdded"] = json!(now());
+                }
+            }
+            if let Some(fields) = device.as_object_mut() {
+                fields.retain(|field, value| !value.is_null() && !self.dropped_device_fields.contains(field));
+            }
+        }
+    }
+}
+
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(name: &str) -> Value {
+        json!({"metadata": {"name": name}, "spec": {"nodeName": "n"}})
+    }
+
+    #[test]
+    fn a_write_that_changes_nothing_is_none() {
+        let mut objects = Objects::default();
+        let first = objects.create(Resource::Slices, slice("a")).unwrap();
+        assert_eq!(objects.replace(Key::of(Resource::Slices, &first), first.clone()), Ok(first.clone()));
+        assert_eq!(objects.revision(), 1);
+        assert_eq!(objects.create(Resource::Slices, slice("a")), Err(Refused::AlreadyExists));
+    }
+
+    #[test]
+    fn a_stale_writer_is_refused() {
+        let mut objects = Objects::default();
+        let first = objects.create(Resource::Slices, slice("a")).unwrap();
+        let key = Key::of(Resource::Slices, &first);
+        let mut second = first.clone();
+        second["spec"]["nodeName"] = json!("m");
+        objects.replace(key.clone(), second).unwrap();
+        let mut late = first.clone();
+        late["spec"]["nodeName"] = json!("o");
+        assert!(matches!(objects.replace(key.clone(), late), Err(Refused::Conflict(_))));
+        assert!(matches!(objects.delete_if(&key, &first["metadata"]), Err(Refused::Conflict(_))));
+        assert_eq!(objects.delete_if(&key, &json!({"uid": first["metadata"]["uid"]})), Ok(()));
+        assert_eq!(objects.delete_if(&key, &json!({})), Err(Refused::NotFound));
+        let kinds: Vec<_> = objects.since(Resource::Slices, 0).unwrap().iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, ["ADDED", "MODIFIED", "DELETED"]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told() {
+        let mut objects = Objects::default();
+        objects.create(Resource::Slices, slice("a")).unwrap();
+        objects.compact();
+        assert!(objects.since(Resource::Slices, 1).is_none());
+        assert!(objects.since(Resource::Slices, objects.revision()).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! From HTTP to the stored objects.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use axum::routing::any;
+use serde_json::{Value, json};
+
+use super::objects::Key;
+use super::selector::Selector;
+use super::{Fault, Resource, Shared, answer, watch};
+
+/// Query parameters, the few that matter.
+type Parameters = Query<std::collections::HashMap<String, String>>;
+
+pub(crate) fn router(shared: Shared) -> Router {
+    let group = "/apis/resource.k8s.io/v1";
+    Router::new()
+        .route("/api/v1/nodes/{name}", named(Resource::Nodes))
+        .route(&format!("{group}/resourceslices"), collection(Resource::Slices))
+        .route(&format!("{group}/resourceslices/{{name}}"), named(Resource::Slices))
+        .route(&format!("{group}/namespaces/{{namespace}}/resourceclaims"), collection(Resource::Claims))
+        .route(&format!("{group}/namespaces/{{namespace}}/resourceclaims/{{name}}"), named(Resource::Claims))
+        .with_state(shared)
+}
+
+fn named(resource: Resource) -> axum::routing::MethodRouter<Shared> {
+    any(move |State(shared): State<Shared>, Path(path): Path<Vec<(String, String)>>, request: Request<Body>| async move {
+        let part = |wanted: &str| path.iter().find(|(part, _)| part == wanted).map_or("", |(_, value)| value.as_str());
+        one(shared, Key::new(resource, part("namespace"), part("name")), request).await
+    })
+}
+
+fn collection(resource: Resource) -> axum::routing::MethodRouter<Shared> {
+    any(move |State(shared): State<Shared>, Query(query): Parameters, request: Request<Body>| async move {
+        all(shared, resource, query, request).await
+    })
+}
+
+/// A request about one object.
+async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body> {
+    let verb = match *request.method() {
+        Method::GET => "get",
+        Method::PUT => "update",
+        Method::DELETE => "delete",
+        _ => return answer::failure(405, "MethodNotAllowed", "not served here"),
+    };
+    if let Some(answer) = admit(&shared, verb, key.resource).await {
+        return answer;
+    }
+    let only_metadata = wants_metadata(request.headers());
+    let body = body(request).await;
+    let result = match verb {
+        "get" => {
+            let found = shared.state().objects.get(&key).cloned();
+            found.map(|object| if only_metadata { answer::metadata(&object) } else { object }).ok_or(super::objects::Refused::NotFound)
+        }
+        "update" => shared.write(|state| state.objects.replace(key.clone(), body)),
+        _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {
+            Ok(()) => return answer::success(),
+            Err(refused) => Err(refused),
+        },
+    };
+    match result {
+        Ok(object) => answer::object(StatusCode::OK, &object),
+        Err(refused) => answer::refused(&key, &refused),
+    }
+}
+
+/// A request about a collection.
+async fn all(
+    shared: Shared,
+    resource: Resource,
+    query: std::collections::HashMap<String, String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let parameter = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+    let verb = match *request.method() {
+        Method::GET if parameter("watch") == "true" => "watch",
+        Method::GET => "list",
+        Method::POST => "create",
+        _ => return answer::failure(405, "MethodNotAllowed", "not served here"),
+    };
+    if let Some(answer) = admit(&shared, verb, resource).await {
+        return answer;
+    }
+    let Some(selector) = Selector::parse(parameter("fieldSelector")) else {
+        return answer::failure(400, "BadRequest", "a field selector that is not known");
+    };
+    match verb {
+        "create" => {
+            let object = body(request).await;
+            let key = Key::of(resource, &object);
+            match shared.write(|state| state.objects.create(resource, object)) {
+                Ok(object) => answer::object(StatusCode::CREATED, &object),
+                Err(refused) => answer::refused(&key, &refused),
+            }
+        }
+        "list" => {
+            let state = shared.state();
+            let (api_version, kind) = resource.list_kind();
+            let items: Vec<Value> = state.objects.list(resource).into_iter().filter(|object| selector.matches(object)).collect();
+            let metadata = json!({"resourceVersion": state.objects.revision().to_string()});
+            answer::object(StatusCode::OK, &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}))
+        }
+        _ => {
+            let timeout = Duration::from_secs(parameter("timeoutSeconds").parse().unwrap_or(300));
+            let from = parameter("resourceVersion").parse().unwrap_or(0);
+            watch::response(shared, watch::Watch { resource, selector, from, timeout })
+        }
+    }
+}
+
+/// Counts a request and does to it what the test ordered.
+async fn admit(shared: &Shared, verb: &str, resource: Resource) -> Option<Response<Body>> {
+    let fault = {
+        let mut state = shared.state();
+        state.requests.count(verb, resource);
+        state.faults.next(resource)
+    };
+    match fault? {
+        Fault::Status(code) => Some(answer::fault(code)),
+        Fault::Slow(time) => {
+            tokio::time::sleep(time).await;
+            None
+        }
+        Fault::Silent => std::future::pending().await,
+    }
+}
+
+fn wants_metadata(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("as=PartialObjectMetadata;"))
+}
+
+async fn body(request: Request<Body>) -> Value {
+    let bytes = to_bytes(request.into_body(), 8 << 20).await.unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}

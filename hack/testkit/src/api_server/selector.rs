@@ -1,0 +1,44 @@
+use serde_json::Value;
+
+/// A field selector: `spec.nodeName=a,spec.driver=b`, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selector(Vec<(String, String)>);
+
+impl Selector {
+    /// `None` for a selector that the real server does not know.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let terms = text.split(',').filter(|term| !term.is_empty());
+        let parsed = terms.map(|term| {
+            let (field, value) = term.split_once('=')?;
+            let known = ["spec.nodeName", "spec.driver", "metadata.name"].contains(&field);
+            known.then(|| (field.replace('.', "/"), value.to_owned()))
+        });
+        parsed.collect::<Option<_>>().map(Self)
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.0.iter().all(|(field, value)| object.pointer(&format!("/{field}")).is_some_and(|found| found == value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selects_by_every_term() {
+        let slice = json!({"spec": {"nodeName": "a", "driver": "d"}});
+        for (text, expected) in [
+            ("", Some(true)),
+            ("spec.nodeName=a", Some(true)),
+            ("spec.nodeName=a,spec.driver=d", Some(true)),
+            ("spec.nodeName=a,spec.driver=e", Some(false)),
+            ("spec.colour=red", None),
+            ("spec.nodeName", None),
+        ] {
+            assert_eq!(Selector::parse(text).map(|selector| selector.matches(&slice)), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A node for one test: hardware, API server, kubelet and the agent, below one temporary directory.
+
+mod agent;
+mod files;
+mod http;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use simulated_hardware::{Machine, Profile};
+use tempfile::TempDir;
+
+use crate::kubelet::{Answer, Kubelet, Plugin};
+use crate::{ApiServer, PATIENCE, cdi_specs, until};
+pub use agent::{Agent, Output};
+
+/// A node that ends, with everything on it, when dropped. When a test panics, it prints the agent's log.
+pub struct Node {
+    // Fields are dropped in this order: processes first, the directory last.
+    agent: Option<Agent>,
+    kubelet: Option<Kubelet>,
+    /// The API server.
+    pub api: ApiServer,
+    machine: Option<Machine>,
+    mounts: Vec<PathBuf>,
+    program: PathBuf,
+    directory: TempDir,
+}
+
+impl Node {
+    /// The name of its Node object.
+    pub const NAME: &str = "node-1";
+    /// The UID of its Node object.
+    pub const UID: &str = "00de0000-0000-4000-8000-000000000001";
+
+    /// A node with the simulated hardware of a profile, on which `program` is the agent. Starts no process.
+    pub fn new(program: &str, profile: &str) -> Self {
+        let mut node = Self::without_driver(program);
+        node.install_driver(&Profile::named(profile).expect("a known profile"));
+        node
+    }
+
+    /// A node on which no driver is installed yet.
+    pub fn without_driver(program: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("tessera-").tempdir().unwrap();
+        let node = Self {
+            agent: None,
+            kubelet: None,
+            api: ApiServer::start(),
+            machine: None,
+            mounts: Vec::new(),
+            program: program.into(),
+            directory,
+        };
+        for made in [node.kubelet_dir().join("plugins_registry"), node.cdi_dir(), node.state_dir(), node.root()] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        node.api.put_node(Self::NAME, Self::UID);
+        node.api.write_kubeconfig(&node.path("kubeconfig"));
+        node
+    }
+
+    /// Puts the hardware in and installs its driver.
+    pub fn install_driver(&mut self, profile: &Profile) {
+        let library = simulated_hardware::library().expect("cargo build -p fake-nvml");
+        self.machine = Some(Machine::create(&self.root(), profile, &library).expect("simulated hardware"));
+    }
+
+    /// The simulated hardware.
+    ///
+    /// # Panics
+    /// Before a driver is installed.
+    pub fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("hardware")
+    }
+
+    /// Changes the hardware by a command such as `set 3 lost=true`.
+    pub fn hardware(&self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        self.machine().run(&words).expect("a command that the hardware takes");
+    }
+
+    /// Starts a kubelet that confirms registrations, and the agent; gives back the connection to it once it is
+    /// registered and its slices are published.
+    pub async fn start(&mut self) -> Plugin {
+        if self.kubelet.is_none() {
+            self.start_kubelet(Answer::Confirm);
+        }
+        let known = self.kubelet().registrations().len();
+        self.start_agent(&[]);
+        let registered = self.wait("the registration", |node| node.kubelet().registrations().get(known).cloned()).await;
+        self.wait("/readyz", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;
+        Plugin::connect(Path::new(&registered.info.endpoint)).await
+    }
+
+    /// Starts a kubelet.
+    pub fn start_kubelet(&mut self, answer: Answer) {
+        self.kubelet = Some(Kubelet::start(&self.kubelet_dir(), answer));
+    }
+
+    /// The kubelet.
+    ///
+    /// # Panics
+    /// Before one is started.
+    pub fn kubelet(&self) -> &Kubelet {
+        self.kubelet.as_ref().expect("a kubelet")
+    }
+
+    /// Waits until `look` finds something.
+    ///
+    /// # Panics
+    /// When it finds nothing for 15 seconds, or the agent has ended.
+    pub async fn wait<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        self.wait_for(PATIENCE, what, look).await
+    }
+
+    /// Waits until `look` finds something, at most for `patience`.
+    ///
+    /// # Panics
+    /// When it finds nothing.
+    pub async fn wait_for<T>(&self, patience: Duration, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        let found = until(patience, || look(self)).await;
+        found.unwrap_or_else(|| panic!("{what}: not within {patience:?}"))
+    }
+
+    /// Waits until the published devices are as wanted.
+    pub async fn wait_for_devices(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        self.wait(what, |node| Some(node.devices()).filter(|devices| wanted(devices))).await
+    }
+
+    /// The devices in the API server's slices.
+    pub fn devices(&self) -> Vec<Value> {
+        let slices = self.api.slices();
+        slices.iter().flat_map(|slice| slice["spec"]["devices"].as_array().cloned().unwrap_or_default()).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let log = self.log();
+        self.agent = None;
+        if std::thread::panicking() {
+            eprintln!("--- the agent's log\n{log}---");
+        } else {
+            cdi_specs::collect(&self.cdi_dir());
+        }
+        for mount in &self.mounts {
+            let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
