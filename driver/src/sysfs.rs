@@ -31,7 +31,10 @@ pub(crate) fn locality(root: &Root, address: PciAddress) -> Locality {
     // The real path is /sys/devices/pci0000:3a/0000:3a:01.0/…/0000:3b:00.0. On some systems (VMD, ARM) more comes
     // before the root complex, so it is the first component of that form that counts.
     let pcie_root = fs::canonicalize(&device).ok().and_then(|path| {
-        path.components().filter_map(|part| part.as_os_str().to_str()).find(|part| is_root_complex(part)).map(str::to_owned)
+        path.components()
+            .filter_map(|part| part.as_os_str().to_str())
+            .find(|part| is_root_complex(part))
+            .map(str::to_owned)
     });
     // -1 is the kernel's "unknown", and does not parse.
     let numa_node = fs::read_to_string(device.join("numa_node")).ok().and_then(|text| text.trim().parse().ok());

@@ -1,5 +1,7 @@
 //! NVIDIA's backend against the simulated library and sysfs.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
 use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
 use tessera_driver::{Accelerator, AttributeValue, Backend, DiscoveryError, Root, nvidia::Nvidia};
@@ -76,7 +78,9 @@ fn a_container_is_given_the_nodes_of_its_gpu_and_no_right_to_make_others() {
     assert_eq!(edits.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
     let paths: Vec<_> = edits.device_nodes.iter().map(|node| node.path.as_str()).collect();
     assert!(paths.contains(&"/dev/nvidiactl") && paths.contains(&"/dev/nvidia-uvm"), "{paths:?}");
-    assert!(edits.device_nodes.iter().all(|node| node.permissions.as_deref() == Some("rw") && node.host_path.is_none()));
+    assert!(
+        edits.device_nodes.iter().all(|node| node.permissions.as_deref() == Some("rw") && node.host_path.is_none())
+    );
 
     std::fs::remove_file(node.directory.path().join(&paths[0][1..])).unwrap();
     let missing = found.accelerators[0].container_edits(&node.root()).unwrap_err();

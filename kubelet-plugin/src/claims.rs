@@ -5,20 +5,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use cdi::FileName;
 use kube::Client;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
-    allocations, plan,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, Ledger, PreparedDevice, Record,
+    Refusal, allocations, execute, plan, repair, revert,
 };
 use tessera_driver::Root;
 use tessera_vocabulary::DeviceName;
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
+use crate::disk::{Disk, DiskError};
 use crate::hardware::Observed;
 use crate::metrics::{Metrics, Operation};
-use crate::store::{Store, StoreError};
 
 /// Everything about the claims of one driver on this node.
 pub(crate) struct Claims {
@@ -27,8 +26,7 @@ pub(crate) struct Claims {
     client: Client,
     observed: Observed,
     ledger: Arc<SharedLedger>,
-    store: Store,
-    specs: cdi::Directory,
+    disk: Disk,
     /// One lock a claim that is being worked on.
     busy: Mutex<HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>>,
     metrics: Metrics,
@@ -58,10 +56,8 @@ pub(crate) enum OperationError {
     Claim(#[from] ClaimError),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("the agent cannot keep its record: {0}; free space or mend the directory")]
-    Store(#[from] StoreError),
-    #[error("the agent cannot write for the container runtime: {0}; free space or mend the directory")]
-    Spec(#[from] cdi::Error),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Name(#[from] cdi::InvalidName),
     #[error("an internal error; see the agent's log")]
@@ -75,39 +71,45 @@ pub(crate) struct Parts {
     pub(crate) client: Client,
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
-    pub(crate) store: Store,
-    pub(crate) specs: cdi::Directory,
+    pub(crate) disk: Disk,
     pub(crate) metrics: Metrics,
 }
 
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, root, client, observed, ledger, store, specs, metrics } = parts;
-        let (loaded, _set_aside) = store.load(&identity.boot_id)?;
-        let claims =
-            Self { identity, root, client, observed, ledger, store, specs, busy: Mutex::default(), metrics };
-        claims.sweep(&loaded)?;
+        let Parts { identity, root, client, observed, ledger, disk, metrics } = parts;
+        let loaded = disk.store.load(&identity.boot_id).map_err(DiskError::from)?.0;
+        let claims = Self { identity, root, client, observed, ledger, disk, busy: Mutex::default(), metrics };
+        claims.sweep(&loaded);
         info!(claims = loaded.records().count(), "took over the ledger");
         claims.metrics.claims(loaded.records().count());
         *claims.ledger.lock() = loaded;
         Ok(claims)
     }
 
-    /// Writes the specs that are missing and removes those that nobody owns.
-    fn sweep(&self, ledger: &Ledger) -> Result<(), OperationError> {
-        let mut owned = BTreeSet::new();
+    /// Does again what is missing of claims, and removes what belongs to none. What fails is told and tried again when
+    /// the kubelet calls: it must not keep the agent from serving the other claims.
+    fn sweep(&self, ledger: &Ledger) {
         for record in ledger.records() {
-            self.repair(record)?;
-            owned.insert(self.identity.cdi_file(&record.claim.uid)?);
+            if let Err(error) = self.mend(record) {
+                warn!(claim = %record.claim, uid = %record.claim.uid, %error, "cannot mend a claim's files");
+            }
         }
         let kind = self.identity.cdi_kind();
-        let present = self.specs.list(&FileName::transient_prefix(kind))?;
-        for file in present.iter().filter(|file| file.transient_id(kind).is_some() && !owned.contains(file)) {
+        let owner = |file: &cdi::FileName| {
+            file.transient_id(kind).map(|id| id.parse().is_ok_and(|uid| ledger.get(&uid).is_some()))
+        };
+        let present = self.disk.specs.list(&cdi::FileName::transient_prefix(kind)).unwrap_or_else(|error| {
+            warn!(%error, "cannot look for CDI specs that belong to no claim");
+            Vec::new()
+        });
+        for file in present.iter().filter(|file| owner(file) == Some(false)) {
             info!(%file, "removing a CDI spec that belongs to no claim");
-            self.specs.remove(file)?;
+            if let Err(error) = self.disk.specs.remove(file) {
+                warn!(%file, %error, "cannot remove it");
+            }
         }
-        Ok(())
     }
 
     /// Prepares a claim; a repeated call gives the same answer.
@@ -138,11 +140,7 @@ impl Claims {
         }
         let record = self.reserve(claim, &allocations)?;
         let devices = record.devices.clone();
-        let stored = self.blocking(move |claims| claims.keep(&record)).await;
-        if let Err(error) = stored {
-            self.release(&claim.uid);
-            return Err(error);
-        }
+        self.blocking(move |claims| claims.carry_out(&record)).await?;
         Ok(devices)
     }
 
@@ -165,17 +163,19 @@ impl Claims {
         self.metrics.claims(ledger.records().count());
     }
 
-    /// Puts the record and the spec on disk; in this order, so that there is never a spec that nobody owns.
-    fn keep(&self, record: &Record) -> Result<(), OperationError> {
+    /// Does all that a claim needs, or nothing.
+    fn carry_out(&self, record: &Record) -> Result<(), OperationError> {
         let uid = &record.claim.uid;
-        let file = self.identity.cdi_file(uid)?;
-        self.store.write(record)?;
-        self.specs.write(&file, &record.spec).map_err(|error| {
-            // The record goes too: the claim is not prepared, and a repeated call must not find it.
-            if let Err(error) = self.store.remove(uid) {
-                warn!(%uid, %error, "the record of a claim that could not be prepared stays until the next start");
+        let steps = record.steps(&self.identity).inspect_err(|_| self.release(uid))?;
+        let done = execute(&self.disk, &steps);
+        done.map_err(|failed| {
+            for error in &failed.left {
+                warn!(%uid, %error, "not undone; the claim keeps it until the kubelet calls again");
             }
-            error.into()
+            if failed.left.is_empty() {
+                self.release(uid);
+            }
+            failed.cause.into()
         })
     }
 
@@ -192,18 +192,16 @@ impl Claims {
             }
         }
         let devices = record.devices.clone();
-        self.blocking(move |claims| claims.repair(&record)).await?;
+        self.blocking(move |claims| claims.mend(&record)).await?;
         Ok(devices)
     }
 
-    /// Writes a claim's spec again if it is not there or not as it was written.
-    fn repair(&self, record: &Record) -> Result<(), OperationError> {
-        let file = self.identity.cdi_file(&record.claim.uid)?;
-        if self.specs.read(&file).is_ok_and(|spec| spec.as_ref() == Some(&record.spec)) {
-            return Ok(());
+    /// Does again what is missing or damaged of a claim.
+    fn mend(&self, record: &Record) -> Result<(), OperationError> {
+        if repair(&self.disk, &record.steps(&self.identity)?)? > 0 {
+            warn!(claim = %record.claim, uid = %record.claim.uid, "wrote lost or damaged files of a claim again");
         }
-        warn!(claim = %record.claim, %file, "writing a lost or damaged CDI spec again");
-        Ok(self.specs.write(&file, &record.spec)?)
+        Ok(())
     }
 
     /// Undoes what was prepared for a claim. Needs no API server, and succeeds for what is unknown.
@@ -222,12 +220,20 @@ impl Claims {
         result
     }
 
-    /// The spec first: while the record is there, the claim still owns what is left.
+    /// What cannot be removed now keeps its record, and the kubelet calls again.
     fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        self.specs.remove(&self.identity.cdi_file(uid)?)?;
-        self.store.remove(uid)?;
-        self.release(uid);
-        Ok(())
+        let known = self.ledger.lock().get(uid).cloned();
+        let Some(record) = known else {
+            return Ok(self.disk.remove_strays(&self.identity.cdi_file(uid)?, uid)?);
+        };
+        let mut left = revert(&self.disk, &record.steps(&self.identity)?);
+        match left.pop() {
+            Some(error) => Err(error.into()),
+            None => {
+                self.release(uid);
+                Ok(())
+            }
+        }
     }
 
     fn inventory(&self) -> Inventory {

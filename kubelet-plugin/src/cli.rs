@@ -42,7 +42,13 @@ pub struct HardwareOptions {
     #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_ROOT", default_value = "/", value_name = "DIR")]
     pub nvidia_driver_root: PathBuf,
     /// Name of the DRA driver for NVIDIA GPUs: sockets, CDI kind, slices and metrics follow it.
-    #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_NAME", default_value = "gpu.nvidia.com", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_NVIDIA_DRIVER_NAME",
+        default_value = "gpu.nvidia.com",
+        value_name = "NAME"
+    )]
     pub nvidia_driver_name: DriverName,
     /// Name of this node's Node object. Required to run.
     #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
@@ -133,7 +139,9 @@ fn http_address(text: &str) -> Result<Http, String> {
     if text == "off" {
         return Ok(Http::Off);
     }
-    text.parse().map(Http::At).map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".to_owned())
+    text.parse()
+        .map(Http::At)
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".to_owned())
 }
 
 fn rescan(text: &str) -> Result<Duration, String> {

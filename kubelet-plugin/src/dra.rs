@@ -72,27 +72,23 @@ where
     join_all(claims.into_iter().map(one)).await.into_iter().collect()
 }
 
-/// Implements the service of one version of the protocol; `$share_id` says where a share id goes in it.
+/// Implements the service of one version of the protocol, whose devices have these fields besides the common ones.
 macro_rules! serve {
-    ($api:ident, |$device:ident, $prepared:ident| $share_id:expr) => {
+    ($api:ident $(, $field:ident)*) => {
         #[tonic::async_trait]
         impl $api::dra_plugin_server::DraPlugin for Dra {
             async fn node_prepare_resources(
                 &self,
                 request: Request<$api::NodePrepareResourcesRequest>,
             ) -> Result<Response<$api::NodePrepareResourcesResponse>, Status> {
-                let named = request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
-                let device = |$prepared: PreparedDevice| {
-                    #[allow(unused_mut, reason = "v1beta1 has nothing to set")]
-                    let mut $device = $api::Device {
-                        request_names: $prepared.requests,
-                        pool_name: $prepared.pool,
-                        device_name: $prepared.device.to_string(),
-                        cdi_device_ids: $prepared.cdi_ids,
-                        ..Default::default()
-                    };
-                    $share_id;
-                    $device
+                let named =
+                    request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
+                let device = |prepared: PreparedDevice| $api::Device {
+                    request_names: prepared.requests,
+                    pool_name: prepared.pool,
+                    device_name: prepared.device.to_string(),
+                    cdi_device_ids: prepared.cdi_ids,
+                    $($field: prepared.$field,)*
                 };
                 let answer = |(uid, result)| {
                     let answer = match result {
@@ -112,7 +108,8 @@ macro_rules! serve {
                 &self,
                 request: Request<$api::NodeUnprepareResourcesRequest>,
             ) -> Result<Response<$api::NodeUnprepareResourcesResponse>, Status> {
-                let named = request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
+                let named =
+                    request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
                 let answer = |(uid, result): (String, Result<(), String>)| {
                     (uid, $api::NodeUnprepareResourceResponse { error: result.err().unwrap_or_default() })
                 };
@@ -123,5 +120,5 @@ macro_rules! serve {
     };
 }
 
-serve!(dra_v1, |device, prepared| device.share_id = prepared.share_id);
-serve!(dra_v1beta1, |device, prepared| ());
+serve!(dra_v1, share_id);
+serve!(dra_v1beta1);

@@ -27,7 +27,12 @@ struct Shared {
 }
 
 /// Serves until stopped.
-pub(crate) async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics, stop: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

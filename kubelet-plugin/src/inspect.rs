@@ -61,7 +61,10 @@ fn table(inventory: &Inventory) -> String {
             Some(AttributeValue::String(model)) => model,
             _ => String::new(),
         };
-        let memory = accelerator.capacities().get(capacities::MEMORY).map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+        let memory = accelerator
+            .capacities()
+            .get(capacities::MEMORY)
+            .map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
         table.add_row([
             accelerator.name().to_string(),
             model,

@@ -77,10 +77,19 @@ impl Metrics {
             slice_writes: Family::default(),
             publish_age: Gauge::default(),
         };
-        registry.register_with_unit("claim_operation", "Time to prepare or unprepare a claim", Unit::Seconds, metrics.calls.clone());
+        registry.register_with_unit(
+            "claim_operation",
+            "Time to prepare or unprepare a claim",
+            Unit::Seconds,
+            metrics.calls.clone(),
+        );
         registry.register("devices", "Devices of the node by condition", metrics.devices.clone());
         registry.register("claims_prepared", "Claims that are prepared on the node", metrics.claims.clone());
-        registry.register("discovery_failures", "Looks at the hardware that failed", metrics.discovery_failures.clone());
+        registry.register(
+            "discovery_failures",
+            "Looks at the hardware that failed",
+            metrics.discovery_failures.clone(),
+        );
         registry.register("slice_writes", "Writes of ResourceSlices to the API server", metrics.slice_writes.clone());
         registry.register_with_unit(
             "publish_stale",

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::resource::v1::ResourceSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tessera_core::{Features, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
 use tessera_vocabulary::DriverName;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -21,11 +24,15 @@ use crate::claims::SharedLedger;
 use crate::hardware::Observed;
 use crate::metrics::Metrics;
 
-/// How long after a failed write the next one is tried; doubled with each further failure.
+/// How long after a failure the next try comes; doubled with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// After an outage the slices should be looked at within seconds.
+const LAST_WATCH_RETRY: Duration = Duration::from_secs(4);
 /// A watch whose connection died silently is noticed after this many seconds and five more.
 const WATCH_TIMEOUT: u32 = 60;
+/// A call that takes longer is given up and made again: the client itself would wait for ever.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// What was published is compared with what should be this often even if nothing was heard. Costs no call.
 const CHECK: Duration = Duration::from_secs(5);
 
@@ -56,6 +63,8 @@ enum PublishError {
     Node { name: String, source: kube::Error },
     #[error("slice {name} cannot be written: {}", api::brief(source))]
     Write { name: String, source: kube::Error },
+    #[error("the API server did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
 }
 
 impl Publisher {
@@ -66,9 +75,10 @@ impl Publisher {
         let ours = watcher::Config::default()
             .fields(&format!("spec.nodeName={},spec.driver={}", self.node, self.driver))
             .timeout(WATCH_TIMEOUT);
-        let mut events = watcher(api.clone(), ours).default_backoff().boxed();
+        let mut events =
+            watcher(api.clone(), ours).backoff(watcher::ExponentialBackoff::from(pauses(LAST_WATCH_RETRY))).boxed();
         let mut observed = self.observed.clone();
-        let mut retry = FIRST_RETRY;
+        let mut retries = pauses(LAST_RETRY).build();
         let mut stale_since: Option<Instant> = None;
         loop {
             let pause = match self.publish(&api, &mut known).await {
@@ -78,16 +88,14 @@ impl Publisher {
                         info!(driver = %self.driver, "the slices are published");
                     }
                     stale_since = None;
-                    retry = FIRST_RETRY;
+                    retries = pauses(LAST_RETRY).build();
                     CHECK
                 }
                 Err(error) => {
                     warn!(driver = %self.driver, %error, "not published; trying again");
                     published.send_replace(false);
                     stale_since.get_or_insert_with(Instant::now);
-                    let pause = retry;
-                    retry = (retry * 2).min(LAST_RETRY);
-                    pause
+                    retries.next().unwrap_or(LAST_RETRY)
                 }
             };
             self.metrics.published_since(stale_since.map(|since| since.elapsed()).unwrap_or_default());
@@ -144,19 +152,9 @@ impl Publisher {
             Write::Create(slice) => ("create", slice),
         };
         let name = slice.metadata.name.clone().unwrap_or_default();
-        let result = match &write {
-            Write::Delete(slice) => {
-                let preconditions = Preconditions {
-                    uid: slice.metadata.uid.clone(),
-                    resource_version: slice.metadata.resource_version.clone(),
-                };
-                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-                api.delete(&name, &parameters).await.map(|_| None)
-            }
-            Write::Update(slice) => api.replace(&name, &PostParams::default(), slice).await.map(Some),
-            Write::Create(slice) => api.create(&PostParams::default(), slice).await.map(Some),
-        };
-        self.metrics.slice_written(verb, result.is_ok());
+        let answer = timeout(CALL_TIMEOUT, send(api, &name, &write)).await;
+        self.metrics.slice_written(verb, matches!(answer, Ok(Ok(_))));
+        let result = answer.map_err(|_| PublishError::Timeout)?;
         let slices = known.slices.get_or_insert_default();
         match result {
             Ok(Some(stored)) => {
@@ -184,11 +182,30 @@ impl Publisher {
         if let Some(node) = &known.node {
             return Ok(node.clone());
         }
-        let node = api::node(&self.client, &self.node)
+        let node = timeout(CALL_TIMEOUT, api::node(&self.client, &self.node))
             .await
+            .map_err(|_| PublishError::Timeout)?
             .map_err(|source| PublishError::Node { name: self.node.clone(), source })?;
         Ok(known.node.insert(node).clone())
     }
+}
+
+/// Makes one write. What the server stored comes back, but for a deletion.
+async fn send(api: &Api<ResourceSlice>, name: &str, write: &Write) -> Result<Option<ResourceSlice>, kube::Error> {
+    match write {
+        Write::Delete(slice) => {
+            let ObjectMeta { uid, resource_version, .. } = slice.metadata.clone();
+            let preconditions = Some(Preconditions { uid, resource_version });
+            api.delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await.map(|_| None)
+        }
+        Write::Update(slice) => api.replace(name, &PostParams::default(), slice).await.map(Some),
+        Write::Create(slice) => api.create(&PostParams::default(), slice).await.map(Some),
+    }
+}
+
+/// Pauses between tries. The jitter spreads the nodes of a cluster whose API server comes back.
+fn pauses(longest: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::new().with_min_delay(FIRST_RETRY).with_max_delay(longest).with_jitter().without_max_times()
 }
 
 enum Progress {

@@ -31,7 +31,11 @@ pub(crate) struct Plugin {
 }
 
 /// Offers the plugin to the kubelet until stopped; `registered` tells whether the kubelet has taken it.
-pub(crate) async fn register(plugin: Plugin, registered: watch::Sender<bool>, stop: CancellationToken) -> Result<(), SocketError> {
+pub(crate) async fn register(
+    plugin: Plugin,
+    registered: watch::Sender<bool>,
+    stop: CancellationToken,
+) -> Result<(), SocketError> {
     let registered = Arc::new(registered);
     while !stop.is_cancelled() {
         let mut socket = Socket::bind(plugin.socket.clone())?;

@@ -10,8 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use tessera_core::Identity;
 use tessera_driver::nvidia::Nvidia;
 use tessera_kubelet_api::{
-    dra_v1::dra_plugin_server::DraPluginServer as DraV1,
-    dra_v1beta1::dra_plugin_server::DraPluginServer as DraV1Beta1,
+    dra_v1::dra_plugin_server::DraPluginServer as DraV1, dra_v1beta1::dra_plugin_server::DraPluginServer as DraV1Beta1,
     health_v1::dra_resource_health_server::DraResourceHealthServer as HealthV1,
     health_v1alpha1::dra_resource_health_server::DraResourceHealthServer as HealthV1Alpha1,
 };
@@ -26,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::claims::{Claims, Parts, SharedLedger};
 use crate::cli::{HardwareOptions, Http, LogFormat, RunOptions};
+use crate::disk::Disk;
 use crate::dra::Dra;
 use crate::hardware::Observed;
 use crate::health::Health;
@@ -50,7 +50,9 @@ const LAST_CALLS: Duration = Duration::from_secs(10);
 pub fn run(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Result<()> {
     log(options)?;
     // Before any client is made: the one TLS provider.
-    rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow!("a TLS provider is installed already"))?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("a TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -64,8 +66,9 @@ pub fn run(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Result<(
 }
 
 fn log(options: &RunOptions) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&options.log)
-        .with_context(|| format!("--log {:?}: must be a level or a filter such as info,tessera_agent=debug", options.log))?;
+    let filter = EnvFilter::try_new(&options.log).with_context(|| {
+        format!("--log {:?}: must be a level or a filter such as info,tessera_agent=debug", options.log)
+    })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match options.log_format {
         LogFormat::Text => subscriber.with_ansi(false).init(),
@@ -88,8 +91,8 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
 
     let backend = Nvidia::new(hardware.root(), hardware.nvidia_driver_root());
     let held = Arc::clone(&ledger);
-    let (observed, _watching) =
-        hardware::watch(backend, options.rescan, move || held.held(), metrics.clone()).context("no thread for the hardware")?;
+    let (observed, _watching) = hardware::watch(backend, options.rescan, move || held.held(), metrics.clone())
+        .context("no thread for the hardware")?;
 
     let claims = Claims::take_over(Parts {
         identity: identity.clone(),
@@ -97,8 +100,10 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         client: client.clone(),
         observed: observed.clone(),
         ledger: Arc::clone(&ledger),
-        store: Store::open(options.state_dir.join(driver.as_str())).context("--state-dir")?,
-        specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")?,
+        disk: Disk {
+            store: Store::open(options.state_dir.join(driver.as_str())).context("--state-dir")?,
+            specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")?,
+        },
         metrics: metrics.clone(),
     })?;
 
@@ -113,7 +118,8 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         let serving = http::serve(listener, readiness, metrics.clone(), stop.clone());
         tasks.spawn(async move { serving.await.context("HTTP server") });
     }
-    let publisher = Publisher { driver: driver.clone(), node: node.clone(), client, observed: observed.clone(), ledger, metrics };
+    let publisher =
+        Publisher { driver: driver.clone(), node: node.clone(), client, observed: observed.clone(), ledger, metrics };
     let publishing = publisher.run(published, stop.clone());
     tasks.spawn(async move {
         publishing.await;
@@ -171,7 +177,8 @@ async fn first_look(mut observed: Observed) {
 }
 
 async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         warn!("signals cannot be received; only a kill ends the agent");
         return std::future::pending().await;
     };

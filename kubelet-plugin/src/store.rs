@@ -63,11 +63,17 @@ impl Store {
         }
     }
 
+    /// Whether there is a record of a claim.
+    pub(crate) fn contains(&self, uid: &ClaimUid) -> bool {
+        self.path(uid).exists()
+    }
+
     /// Reads every record of this boot; the second value counts those that were set aside.
     pub(crate) fn load(&self, boot_id: &str) -> Result<(Ledger, usize), StoreError> {
         let mut ledger = Ledger::default();
         let mut set_aside = 0;
-        let entries = fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
+        let entries =
+            fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
         for path in entries.flatten().map(|entry| entry.path()) {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(EXTENSION) => {}
@@ -131,7 +137,7 @@ mod tests {
 
     fn record(uid: &str, boot_id: &str) -> Record {
         let claim = ClaimRef { namespace: "team".to_owned(), name: "training".to_owned(), uid: uid.parse().unwrap() };
-        let spec = cdi::Spec::new(tessera_core::cdi_kind(&tessera_vocabulary::DriverName::nvidia_gpu()), Vec::new());
+        let spec = cdi::Spec::new(cdi::Kind::new("tessera.gpu.nvidia.com", "claim").unwrap(), Vec::new());
         Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec }
     }
 

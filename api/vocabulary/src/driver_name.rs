@@ -78,7 +78,9 @@ mod tests {
             assert_eq!(good.parse::<DriverName>().map(|name| name.to_string()), Ok(good.to_owned()));
         }
         let too_long = format!("{}.com", "a".repeat(60));
-        for bad in ["", ".", "..", "a..b", "A.com", "a/b", "-a.com", "a-.com", "a.com.", "gpu_nvidia", "ü.de", &too_long] {
+        for bad in
+            ["", ".", "..", "a..b", "A.com", "a/b", "-a.com", "a-.com", "a.com.", "gpu_nvidia", "ü.de", &too_long]
+        {
             assert!(bad.parse::<DriverName>().is_err(), "{bad:?} was taken");
         }
     }

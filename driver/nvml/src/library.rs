@@ -57,9 +57,9 @@ impl Library {
 
     fn gpu(&self, index: u32) -> Result<GpuFacts, CallError> {
         let gpu = self.nvml.device_by_index(index).map_err(CallError::of("nvmlDeviceGetHandleByIndex_v2"))?;
-        let capability =
-            gpu.cuda_compute_capability().map_err(CallError::of("nvmlDeviceGetCudaComputeCapability"))?;
-        let compute_capability = (u32::try_from(capability.major).unwrap_or(0), u32::try_from(capability.minor).unwrap_or(0));
+        let capability = gpu.cuda_compute_capability().map_err(CallError::of("nvmlDeviceGetCudaComputeCapability"))?;
+        let compute_capability =
+            (u32::try_from(capability.major).unwrap_or(0), u32::try_from(capability.minor).unwrap_or(0));
         Ok(GpuFacts {
             pci_bus_id: gpu.pci_info().map_err(CallError::of("nvmlDeviceGetPciInfo_v3"))?.bus_id,
             minor: gpu.minor_number().map_err(CallError::of("nvmlDeviceGetMinorNumber"))?,

@@ -22,11 +22,12 @@ impl Gpu {
         if !seen.exists() {
             return Err(MissingNode(seen));
         }
-        let common = COMMON_NODES.iter().map(|path| (*path).to_owned()).filter(|path| root.seen_by_agent(path).exists());
+        let common =
+            COMMON_NODES.iter().map(|path| (*path).to_owned()).filter(|path| root.seen_by_agent(path).exists());
         Ok(ContainerEdits {
             // A legacy runtime of NVIDIA's would act on this variable of the image; "void" tells it to keep off.
             env: vec!["NVIDIA_VISIBLE_DEVICES=void".to_owned()],
-            device_nodes: std::iter::once(own.clone()).chain(common).map(|path| node(root, path)).collect(),
+            device_nodes: std::iter::once(own).chain(common).map(|path| node(root, path)).collect(),
             ..ContainerEdits::default()
         })
     }

@@ -96,7 +96,9 @@ impl<'a> Team<'a> {
     pub fn wait_event(&self, pod: &str, words: &[&str]) -> String {
         eventually(&format!("an event of pod {pod} with {words:?}"), || {
             let field = format!("involvedObject.name={pod}");
-            let events: Value = serde_json::from_str(&self.kubectl(&["get", "events", "--field-selector", &field, "-o", "json"])).unwrap();
+            let events: Value =
+                serde_json::from_str(&self.kubectl(&["get", "events", "--field-selector", &field, "-o", "json"]))
+                    .unwrap();
             let messages = events["items"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str());
             messages.filter(|message| words.iter().all(|word| message.contains(word))).next_back().map(str::to_owned)
         })
@@ -154,11 +156,17 @@ impl Drop for Team<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // What a person needs to see why.
-            eprintln!("{}", self.try_kubectl(&["get", "pods,resourceclaims", "-o", "wide"]).unwrap_or_else(|error| error));
+            eprintln!(
+                "{}",
+                self.try_kubectl(&["get", "pods,resourceclaims", "-o", "wide"]).unwrap_or_else(|error| error)
+            );
             eprintln!("{}", self.try_kubectl(&["get", "events"]).unwrap_or_else(|error| error));
             eprintln!("{}", self.node.agent_log_end().unwrap_or_default());
         }
-        for arguments in [&["delete", "pods", "--all", "--timeout=60s"][..], &["delete", "namespace", &self.namespace, "--wait=false"]] {
+        for arguments in [
+            &["delete", "pods", "--all", "--timeout=60s"][..],
+            &["delete", "namespace", &self.namespace, "--wait=false"],
+        ] {
             if let Err(error) = self.try_kubectl(arguments) {
                 eprintln!("cleaning up {}: {error}", self.namespace);
             }

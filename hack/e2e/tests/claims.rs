@@ -57,7 +57,8 @@ fn two_claims_get_two_gpus() {
     ];
     team.apply(&[template("one", &one_gpu()), pod("training", &uses, &containers)]);
     team.wait_running("training");
-    let [both, first, second] = ["both", "only-first", "only-second"].map(|container| team.gpus_seen("training", container));
+    let [both, first, second] =
+        ["both", "only-first", "only-second"].map(|container| team.gpus_seen("training", container));
     assert_eq!((both.len(), first.len(), second.len()), (2, 1, 1));
     assert_eq!(both, &first | &second, "each container sees what its claims were given, and nothing else");
 }
@@ -75,7 +76,12 @@ fn cel_chooses_by_name_memory_and_version() {
                 "device.attributes['gpu.nvidia.com'].cudaComputeCapability.isGreaterThan(semver('8.9.0'))",
             ],
         ),
-        request("portable", &["device.attributes['tessera.dev'].vendor == 'nvidia' && device.capacity['tessera.dev'].memory.isGreaterThan(quantity('10Gi'))"]),
+        request(
+            "portable",
+            &[
+                "device.attributes['tessera.dev'].vendor == 'nvidia' && device.capacity['tessera.dev'].memory.isGreaterThan(quantity('10Gi'))",
+            ],
+        ),
     ];
     let uses = [json!({"name": "gpus", "resourceClaimName": "chosen"})];
     team.apply(&[
@@ -101,13 +107,22 @@ fn who_has_no_claim_sees_no_device_and_is_refused_by_the_kernel() {
     let team = Team::new(shared(), "isolation");
     let uses = [json!({"name": "gpu", "resourceClaimTemplateName": "one"})];
     let containers = [container("granted", &["gpu"], &["devices"]), container("sibling", &[], &["devices"])];
-    team.apply(&[template("one", &one_gpu()), pod("training", &uses, &containers), pod("stranger", &[], &[container("main", &[], &["devices"])])]);
+    team.apply(&[
+        template("one", &one_gpu()),
+        pod("training", &uses, &containers),
+        pod("stranger", &[], &[container("main", &[], &["devices"])]),
+    ]);
     team.wait_running("training");
     team.wait_running("stranger");
     assert_eq!(team.gpus_seen("training", "granted").len(), 1);
 
     let granted = team.log("training", "granted", "/dev/nvidia");
-    let numbers: Vec<_> = granted.lines().find(|line| line.starts_with("/dev/nvidia") && line.as_bytes()[11].is_ascii_digit()).unwrap().split([' ', ':']).collect();
+    let numbers: Vec<_> = granted
+        .lines()
+        .find(|line| line.starts_with("/dev/nvidia") && line.as_bytes()[11].is_ascii_digit())
+        .unwrap()
+        .split([' ', ':'])
+        .collect();
     let [_, major, minor] = numbers[..] else { panic!("{numbers:?}") };
     for (pod, container) in [("training", "sibling"), ("stranger", "main")] {
         assert!(team.gpus_seen(pod, container).is_empty(), "{pod}/{container} sees a GPU");
@@ -144,7 +159,10 @@ fn first_available_takes_the_first_that_can_be_had() {
     // The container names the request, which the kubelet knows without the part that was chosen.
     let mut main = container("main", &["gpu"], &["devices"]);
     main["resources"]["claims"][0]["request"] = json!("gpu");
-    team.apply(&[claim("choice", &wanted), pod("training", &[json!({"name": "gpu", "resourceClaimName": "choice"})], &[main])]);
+    team.apply(&[
+        claim("choice", &wanted),
+        pod("training", &[json!({"name": "gpu", "resourceClaimName": "choice"})], &[main]),
+    ]);
     team.wait_running("training");
     assert_eq!(team.gpus_seen("training", "main").len(), 1);
     let results = team.get("resourceclaim", "choice")["status"]["allocation"]["devices"]["results"].clone();

@@ -9,13 +9,19 @@ use simulated_node::SimulatedNode;
 
 /// The slices with all that a write would change.
 fn stamps(node: &SimulatedNode) -> Vec<(Value, Value, Value)> {
-    let stamp = |slice: &Value| (slice["metadata"]["uid"].clone(), slice["metadata"]["resourceVersion"].clone(), slice["spec"].clone());
+    let stamp = |slice: &Value| {
+        (slice["metadata"]["uid"].clone(), slice["metadata"]["resourceVersion"].clone(), slice["spec"].clone())
+    };
     node.slices().unwrap().iter().map(stamp).collect()
 }
 
 fn restarts(team: &Team<'_>, pod: &str) -> Value {
     let status = &team.get("pod", pod)["status"];
-    json!([status["phase"], status["containerStatuses"][0]["restartCount"], status["containerStatuses"][0]["containerID"]])
+    json!([
+        status["phase"],
+        status["containerStatuses"][0]["restartCount"],
+        status["containerStatuses"][0]["containerID"]
+    ])
 }
 
 #[test]
@@ -93,14 +99,26 @@ fn a_lost_gpu_is_tainted_shown_in_the_pod_and_given_to_nobody() {
     let team = Team::new(&node, "lost");
     team.run_with_one_gpu("training", &["devices"]);
     let device = team.devices_of("training").remove(0);
-    let index = node.slices().unwrap()[0]["spec"]["devices"].as_array().unwrap().iter().position(|found| found["name"] == device.as_str()).unwrap();
+    let index = node.slices().unwrap()[0]["spec"]["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .position(|found| found["name"] == device.as_str())
+        .unwrap();
     let taints = || {
         let slices = node.slices().unwrap();
-        slices[0]["spec"]["devices"].as_array().unwrap().iter().find(|found| found["name"] == device.as_str()).map(|found| found["taints"].clone())
+        slices[0]["spec"]["devices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|found| found["name"] == device.as_str())
+            .map(|found| found["taints"].clone())
     };
     let health = || {
         let pod = team.get("pod", "training");
-        pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"][0]["resources"][0]["health"].as_str().map(str::to_owned)
+        pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"][0]["resources"][0]["health"]
+            .as_str()
+            .map(str::to_owned)
     };
     eventually("the kubelet says Healthy", || (health()? == "Healthy").then_some(()));
 

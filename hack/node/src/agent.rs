@@ -38,7 +38,11 @@ impl SimulatedNode {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("the agent is not ready after {} s; its log ends with:\n{}", timeout.as_secs(), self.agent_log_end()?);
+                bail!(
+                    "the agent is not ready after {} s; its log ends with:\n{}",
+                    timeout.as_secs(),
+                    self.agent_log_end()?
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -56,7 +60,12 @@ impl SimulatedNode {
 /// The agent that was built beside the running program.
 fn program() -> Result<PathBuf> {
     let running = std::env::current_exe().context("the path of the running program")?;
-    let found = running.ancestors().skip(1).take(2).map(|directory| directory.join("tessera-agent")).find(|path| path.is_file());
+    let found = running
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("tessera-agent"))
+        .find(|path| path.is_file());
     match found {
         Some(path) => Ok(path),
         None => bail!("no tessera-agent beside {}; build it: cargo build -p tessera-agent", running.display()),

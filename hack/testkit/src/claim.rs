@@ -44,6 +44,13 @@ impl Claim {
         self
     }
 
+    /// In another namespace.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
     /// With one more device of this node for a request.
     #[must_use]
     pub fn device(self, request: &str, device: &str) -> Self {

@@ -9,13 +9,13 @@
 pub mod api_server;
 pub mod cdi_specs;
 mod claim;
-mod kubelet;
+pub mod kubelet;
 mod node;
 pub mod raw;
 mod until;
 
 pub use api_server::ApiServer;
 pub use claim::Claim;
-pub use kubelet::{Answer, Kubelet, Plugin, Prepared, Registered};
-pub use node::{Agent, Node, Output};
+pub use kubelet::{Kubelet, Plugin};
+pub use node::{Agent, GPUS, Node, Output};
 pub use until::{PATIENCE, until};

@@ -11,9 +11,22 @@ use serde_json::Value;
 use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
 
+use crate::api_server::Resource;
 use crate::kubelet::{Answer, Kubelet, Plugin};
-use crate::{ApiServer, PATIENCE, cdi_specs, until};
+use crate::{ApiServer, Claim, PATIENCE, cdi_specs, until};
 pub use agent::{Agent, Output};
+
+/// The devices of a node with the profile `dgx-h100`, in the order of their PCI addresses.
+pub const GPUS: [&str; 8] = [
+    "gpu-0000-1b-00-0",
+    "gpu-0000-43-00-0",
+    "gpu-0000-52-00-0",
+    "gpu-0000-61-00-0",
+    "gpu-0000-9d-00-0",
+    "gpu-0000-c3-00-0",
+    "gpu-0000-d1-00-0",
+    "gpu-0000-df-00-0",
+];
 
 /// A node that ends, with everything on it, when dropped. When a test panics, it prints the agent's log.
 pub struct Node {
@@ -127,6 +140,17 @@ impl Node {
     /// Waits until the published devices are as wanted.
     pub async fn wait_for_devices(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         self.wait(what, |node| Some(node.devices()).filter(|devices| wanted(devices))).await
+    }
+
+    /// Makes a claim known to the API server.
+    pub fn known(&self, claim: Claim) -> Claim {
+        self.api.put(Resource::Claims, claim.object());
+        claim
+    }
+
+    /// A claim that was given one device, and that the API server knows.
+    pub fn allocated(&self, name: &str, device: &str) -> Claim {
+        self.known(Claim::new(name).device("gpu", device))
     }
 
     /// The devices in the API server's slices.

@@ -87,8 +87,8 @@ async fn exchange(socket: &Path, authority: &str, method: &str, message: &[u8]) 
         match frame.kind {
             SETTINGS | PING if frame.flags & frame::ACK == 0 => connection.write_all(&frame.acknowledgement().encode()).await?,
             DATA => received.extend(frame.payload),
-            RST_STREAM => return Ok(Outcome::Reset(frame.number())),
-            GOAWAY => return Ok(Outcome::Closed(Frame { payload: frame.payload.split_off(4), ..frame }.number())),
+            RST_STREAM => return Ok(Outcome::Reset(frame.number(0))),
+            GOAWAY => return Ok(Outcome::Closed(frame.number(4))),
             HEADERS if frame.flags & frame::END_STREAM != 0 => {
                 let fields = hpack::decode(&frame.payload).map_err(io::Error::other)?;
                 let field = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());

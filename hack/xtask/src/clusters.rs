@@ -118,7 +118,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Up(up) => start(&up)?,
         Command::Status { name } => status(name)?,
         Command::Down(Name { name }) => Cluster::open(&name)?.down()?,
-        Command::Kubectl { name, arguments } => return interactive(&mut Cluster::open(&name.name)?.kubectl(&arguments)),
+        Command::Kubectl { name, arguments } => {
+            return interactive(&mut Cluster::open(&name.name)?.kubectl(&arguments));
+        }
         Command::Enter { name, command } => return interactive(&mut Cluster::open(&name.name)?.enter(&command)),
         Command::Load { name, image } => Cluster::open(&name.name)?.load_image(&image)?,
         Command::Agent { name, action } => agent(&name.name, action)?,

@@ -49,7 +49,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn introduce(options: &Options) {
-    println!("Tessera on simulated accelerators ({}). Nothing outside of the build and cache directories changes.", options.hardware);
+    println!(
+        "Tessera on simulated accelerators ({}). Nothing outside of the build and cache directories changes.",
+        options.hardware
+    );
     if options.quick {
         println!("Without a cluster: builds the agent and prints what it would publish.");
     } else {
@@ -99,7 +102,9 @@ fn show(node: &SimulatedNode) -> Result<()> {
     kubectl(node, &["get", "resourceslices"])?;
     kubectl(node, &["get", "resourceslices", "-o", "yaml"])?;
     kubectl(node, &["get", "pod,resourceclaim"])?;
-    heading("The pod's own view: its device nodes, its environment, and the kernel's answer when it makes another GPU's node");
+    heading(
+        "The pod's own view: its device nodes, its environment, and the kernel's answer when it makes another GPU's node",
+    );
     println!("{}", cluster.kubectl_output(&["logs", "demo"])?.trim_end());
     node.stop_agent(Signal::TERM)?;
     Ok(())

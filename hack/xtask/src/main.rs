@@ -8,7 +8,7 @@ mod demo;
 mod hardware;
 mod report;
 mod specs;
-mod tests;
+mod testing;
 
 use std::process::ExitCode;
 
@@ -28,7 +28,7 @@ enum Command {
     /// Show what Tessera does: a real one-node Kubernetes, simulated accelerators, a claim, a pod that sees its device.
     Demo(demo::Options),
     /// Run the tests: formatting and lints, every crate, the real cluster, and what the specs' reference readers say.
-    Test(tests::Options),
+    Test(testing::Options),
     /// Measure the agent over its real socket.
     Bench(bench::Options),
     /// Check formatting, lints and dependencies. Part of `test`.
@@ -45,7 +45,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
-        Command::Test(options) => tests::run(&options),
+        Command::Test(options) => testing::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Check => check::run(),
         Command::Generate => builds::cargo(&["run", "--quiet", "--package", "codegen"]),

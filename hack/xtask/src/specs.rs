@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::builds::run;
-use crate::tests::Tally;
+use crate::testing::Tally;
 
 /// Builds both judges, proves them on fixtures, and has them judge the specs in a directory.
 pub(crate) fn judge(specs: &Path) -> Result<Tally> {
@@ -17,16 +17,14 @@ pub(crate) fn judge(specs: &Path) -> Result<Tally> {
         .args(["build", "--quiet", "--locked", "--manifest-path", "hack/cdi-oracle/Cargo.toml", "--target-dir"])
         .arg(&target))?;
     let go = target.join("go-cdi-oracle");
-    run(Command::new("go")
-        .args(["build", "-C", "hack/cluster/parts/cdi-oracle", "-o"])
-        .arg(&go)
-        .arg("."))
-    .context("the Go reference needs Go on the PATH")?;
+    run(Command::new("go").args(["build", "-C", "hack/cluster/parts/cdi-oracle", "-o"]).arg(&go).arg("."))
+        .context("the Go reference needs Go on the PATH")?;
 
     let mut tally = Tally::default();
     for judge in [target.join("debug/cdi-oracle"), go] {
         let accepts = |path: &Path| -> Result<bool> {
-            let output = Command::new(&judge).arg(path).output().with_context(|| format!("cannot run {}", judge.display()))?;
+            let output =
+                Command::new(&judge).arg(path).output().with_context(|| format!("cannot run {}", judge.display()))?;
             let text = String::from_utf8_lossy(&output.stdout);
             println!("{}", text.lines().last().unwrap_or_default());
             if !output.status.success() && path == specs {

@@ -1,5 +1,7 @@
 //! The arrows of the house (ARCHITECTURE.md), held against what cargo says.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
@@ -26,11 +28,19 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// What the crates of the workspace use, and whether only in tests.
 fn workspace() -> BTreeMap<String, Vec<(String, bool)>> {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).output().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .output()
+        .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
     let dependencies = |package: &Value| {
-        package["dependencies"].as_array().unwrap().iter().map(|dependency| (name(dependency), dependency["kind"] == "dev")).collect()
+        package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|dependency| (name(dependency), dependency["kind"] == "dev"))
+            .collect()
     };
     metadata["packages"].as_array().unwrap().iter().map(|package| (name(package), dependencies(package))).collect()
 }
@@ -42,7 +52,9 @@ fn arrows_run_one_way() {
     for (name, allowed) in ARROWS {
         let used: Vec<_> = workspace[*name]
             .iter()
-            .filter(|(dependency, for_tests)| !for_tests && ours.contains(dependency) && !allowed.contains(&dependency.as_str()))
+            .filter(|(dependency, for_tests)| {
+                !for_tests && ours.contains(dependency) && !allowed.contains(&dependency.as_str())
+            })
             .collect();
         assert!(used.is_empty(), "{name} must not use {used:?}");
     }
@@ -62,8 +74,22 @@ fn what_has_one_home_is_used_nowhere_else() {
 #[test]
 fn every_crate_outside_of_hack_has_its_arrows_listed() {
     let listed: BTreeSet<_> = ARROWS.iter().map(|(name, _)| *name).collect();
-    let tools = ["bench", "cluster", "codegen", "e2e", "fake-nvml", "probe", "simulated-hardware", "simulated-node", "testkit", "xtask"];
+    let tools = [
+        "bench",
+        "cluster",
+        "codegen",
+        "e2e",
+        "fake-nvml",
+        "probe",
+        "simulated-hardware",
+        "simulated-node",
+        "testkit",
+        "xtask",
+    ];
     for name in workspace().keys() {
-        assert!(listed.contains(name.as_str()) || tools.contains(&name.as_str()), "{name} is new: say here what it may use");
+        assert!(
+            listed.contains(name.as_str()) || tools.contains(&name.as_str()),
+            "{name} is new: say here what it may use"
+        );
     }
 }

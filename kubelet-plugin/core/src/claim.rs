@@ -1,7 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, DeviceRequestAllocationResult, OpaqueDeviceConfiguration, ResourceClaim};
+use k8s_openapi::api::resource::v1::{
+    DeviceAllocationConfiguration, DeviceRequestAllocationResult, OpaqueDeviceConfiguration, ResourceClaim,
+};
 use serde::{Deserialize, Serialize};
 use tessera_vocabulary::DeviceName;
 
@@ -16,7 +18,9 @@ pub struct ClaimUid(String);
 
 /// Why a UID was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("claim UID {0:?} is not allowed: it must be 1 to 64 letters, digits and -, starting and ending with a letter or digit")]
+#[error(
+    "claim UID {0:?} is not allowed: it must be 1 to 64 letters, digits and -, starting and ending with a letter or digit"
+)]
 pub struct InvalidClaimUid(String);
 
 impl ClaimUid {
@@ -131,7 +135,11 @@ pub enum ClaimError {
 ///
 /// # Errors
 /// See [`ClaimError`]. Nothing in a claim makes this panic.
-pub fn allocations(claim: &ResourceClaim, wanted: &ClaimRef, identity: &Identity) -> Result<Vec<Allocation>, ClaimError> {
+pub fn allocations(
+    claim: &ResourceClaim,
+    wanted: &ClaimRef,
+    identity: &Identity,
+) -> Result<Vec<Allocation>, ClaimError> {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
     if uid != wanted.uid.as_str() {
         return Err(ClaimError::Replaced { name: wanted.to_string(), found: uid.to_owned() });
@@ -270,7 +278,10 @@ mod tests {
         .collect();
         assert!(texts.iter().all(|text| text.len() < 256), "an event holds 256 characters: {texts:#?}");
         insta::assert_json_snapshot!(texts);
-        assert!(resolve(config("FromClaim", json!(["other"]), kind)).is_ok(), "a config for another request is not ours");
+        assert!(
+            resolve(config("FromClaim", json!(["other"]), kind)).is_ok(),
+            "a config for another request is not ours"
+        );
     }
 
     #[test]

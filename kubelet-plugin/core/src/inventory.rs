@@ -53,10 +53,12 @@ impl Inventory {
         };
         let lost = self.devices.iter().filter(|device| !answers(device)).filter_map(|device| {
             let on_the_bus = found.on_the_bus.contains(&device.accelerator.address);
-            let cause = if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
+            let cause =
+                if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
             (on_the_bus || held.contains(&device.accelerator.name())).then(|| device.lost(cause))
         });
-        let ready = found.accelerators.iter().cloned().map(|accelerator| Device { accelerator, condition: Condition::Ready });
+        let ready =
+            found.accelerators.iter().cloned().map(|accelerator| Device { accelerator, condition: Condition::Ready });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
         Self { devices }

@@ -9,6 +9,7 @@ mod pool;
 mod quantity;
 mod reconcile;
 mod slices;
+mod steps;
 #[cfg(test)]
 mod testing;
 
@@ -20,3 +21,4 @@ pub use pool::{NodeIdentity, Pool};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
 pub use slices::{Features, dropped_features, slices};
+pub use steps::{Executor, Failed, Step, execute, repair, revert};

@@ -8,7 +8,9 @@ use crate::{Allocation, ClaimRef, ClaimUid, Condition, Inventory, Ledger, Prepar
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The device is not there.
-    #[error("device {0} is not on this node any more; delete the claim's pods so that the scheduler chooses another device")]
+    #[error(
+        "device {0} is not on this node any more; delete the claim's pods so that the scheduler chooses another device"
+    )]
     Gone(DeviceName),
     /// The device is there and cannot be used.
     #[error("device {device} is lost: {cause}; delete the claim's pods so that the scheduler chooses another device")]
@@ -99,12 +101,14 @@ pub fn plan(
     edits: impl Fn(&Accelerator) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
     let kind = identity.cdi_kind();
-    let undescribable = |cause: &dyn std::fmt::Display| Refusal::Undescribable { claim: claim.to_string(), cause: cause.to_string() };
+    let undescribable =
+        |cause: &dyn std::fmt::Display| Refusal::Undescribable { claim: claim.to_string(), cause: cause.to_string() };
     let mut devices: Vec<PreparedDevice> = Vec::new();
     let mut cdi_devices = Vec::new();
     for allocation in allocations {
         // Two requests may name one device, if one of them has admin access or takes another share.
-        let same = |device: &&mut PreparedDevice| device.device == allocation.device && device.share_id == allocation.share_id;
+        let same =
+            |device: &&mut PreparedDevice| device.device == allocation.device && device.share_id == allocation.share_id;
         if let Some(known) = devices.iter_mut().find(same) {
             known.requests.push(allocation.request.clone());
             known.admin_access &= allocation.admin_access;
@@ -112,8 +116,8 @@ pub fn plan(
         }
         let accelerator = usable(allocation, claim, inventory, ledger)?;
         let name = cdi_device_name(allocation, claim).map_err(|error| undescribable(&error))?;
-        let container_edits = edits(accelerator)
-            .map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
+        let container_edits =
+            edits(accelerator).map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
         devices.push(PreparedDevice {
             requests: vec![allocation.request.clone()],
             pool: identity.pool(),
@@ -168,7 +172,12 @@ mod tests {
         Allocation { admin_access: true, ..allocation(request, bus) }
     }
 
-    fn plan_with(uid: &str, allocations: &[Allocation], inventory: &Inventory, ledger: &Ledger) -> Result<Record, Refusal> {
+    fn plan_with(
+        uid: &str,
+        allocations: &[Allocation],
+        inventory: &Inventory,
+        ledger: &Ledger,
+    ) -> Result<Record, Refusal> {
         plan(&identity(), &claim_ref(uid), allocations, inventory, ledger, |accelerator| {
             let node = DeviceNode::new(format!("/dev/nvidia{}", accelerator.address.bus));
             Ok(ContainerEdits { device_nodes: vec![node], ..Default::default() })
@@ -177,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_claim_of_two_devices() {
-        let record = plan_with("uid-1", &[allocation("a", 1), allocation("b", 2)], &gpus(&[1, 2]), &Ledger::default()).unwrap();
+        let record =
+            plan_with("uid-1", &[allocation("a", 1), allocation("b", 2)], &gpus(&[1, 2]), &Ledger::default()).unwrap();
         record.spec.validate().unwrap();
         insta::assert_json_snapshot!(record);
     }
@@ -191,14 +201,19 @@ mod tests {
             plan_with("uid-2", &[allocation("a", 9)], &gpus(&[1]), &ledger),
             plan_with("uid-2", &[allocation("a", 2)], &lost, &ledger),
             plan_with("uid-2", &[allocation("a", 1)], &gpus(&[1]), &ledger),
-            plan(&identity(), &claim_ref("uid-2"), &[allocation("a", 2)], &gpus(&[2]), &ledger, |_| Err("no node".to_owned())),
+            plan(&identity(), &claim_ref("uid-2"), &[allocation("a", 2)], &gpus(&[2]), &ledger, |_| {
+                Err("no node".to_owned())
+            }),
         ]
         .into_iter()
         .map(|result| result.unwrap_err().to_string())
         .collect();
         assert!(texts.iter().all(|text| text.len() < 256), "{texts:#?}");
         insta::assert_json_snapshot!(texts);
-        assert!(plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &ledger).is_ok(), "its own device is no obstacle");
+        assert!(
+            plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &ledger).is_ok(),
+            "its own device is no obstacle"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub fn parse_quantity(quantity: &Quantity) -> Option<u64> {
     let text = quantity.0.as_str();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, suffix) = text.split_at(digits);
-    let power = |suffixes: [&str; 6]| suffixes.iter().position(|known| *known == suffix).and_then(|at| u32::try_from(at + 1).ok());
+    let power = |suffixes: [&str; 6]| {
+        suffixes.iter().position(|known| *known == suffix).and_then(|at| u32::try_from(at + 1).ok())
+    };
     let factor = match (suffix, power(BINARY), power(DECIMAL)) {
         ("", ..) => 1,
         (_, Some(power), _) => 1024_u64.checked_pow(power)?,

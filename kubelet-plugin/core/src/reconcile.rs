@@ -21,7 +21,8 @@ pub enum Write {
 /// all slices are written, so that a scheduler never mixes old and new ones. The order keeps the pool complete for
 /// as long as possible: first what is too much goes, then what changed, then what is new.
 pub fn reconcile(desired: Vec<ResourceSlice>, actual: &[ResourceSlice]) -> Vec<Write> {
-    let by_name: BTreeMap<&str, &ResourceSlice> = actual.iter().filter_map(|slice| Some((name(slice)?, slice))).collect();
+    let by_name: BTreeMap<&str, &ResourceSlice> =
+        actual.iter().filter_map(|slice| Some((name(slice)?, slice))).collect();
     let wanted = |slice: &ResourceSlice| desired.iter().any(|other| name(other) == name(slice));
     let deletions: Vec<_> = actual.iter().filter(|slice| !wanted(slice)).cloned().map(Write::Delete).collect();
 
@@ -94,11 +95,14 @@ fn normalise(device: &mut Device) {
 
 /// A taint that was there keeps the time at which it came.
 fn keep_times(slice: &mut ResourceSlice, current: &ResourceSlice) {
-    let same = |one: &DeviceTaint, other: &DeviceTaint| (&one.key, &one.value, &one.effect) == (&other.key, &other.value, &other.effect);
+    let same = |one: &DeviceTaint, other: &DeviceTaint| {
+        (&one.key, &one.value, &one.effect) == (&other.key, &other.value, &other.effect)
+    };
     for device in slice.spec.devices.iter_mut().flatten() {
         let before = current.spec.devices.iter().flatten().find(|before| before.name == device.name);
         for taint in device.taints.iter_mut().flatten() {
-            let known = before.iter().flat_map(|before| before.taints.iter().flatten()).find(|known| same(known, taint));
+            let known =
+                before.iter().flat_map(|before| before.taints.iter().flatten()).find(|known| same(known, taint));
             taint.time_added = known.and_then(|known| known.time_added.clone());
         }
     }
@@ -160,7 +164,9 @@ mod tests {
     fn one_changed_slice_is_one_write_in_the_same_generation() {
         let actual = apply(&[], &reconcile(desired(&[1, 2]), &[]));
         let writes = reconcile(desired(&[1, 2, 3]), &actual);
-        assert!(matches!(&writes[..], [Write::Update(slice)] if slice.metadata.resource_version.as_deref() == Some("7")));
+        assert!(
+            matches!(&writes[..], [Write::Update(slice)] if slice.metadata.resource_version.as_deref() == Some("7"))
+        );
         assert_eq!(generations(&apply(&actual, &writes)), [1]);
     }
 

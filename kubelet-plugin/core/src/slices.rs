@@ -34,7 +34,12 @@ impl Default for Features {
 ///
 /// `held` tells whether a claim holds a device. A lost device carries a taint; where the server drops taints, it is
 /// withheld instead, unless a claim holds it: an allocated device must not vanish, and nobody else can be given it.
-pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, held: impl Fn(&Device) -> bool) -> Vec<ResourceSlice> {
+pub fn slices(
+    pool: &Pool,
+    inventory: &Inventory,
+    features: Features,
+    held: impl Fn(&Device) -> bool,
+) -> Vec<ResourceSlice> {
     let devices: Vec<ApiDevice> = inventory
         .devices()
         .iter()
@@ -71,7 +76,9 @@ fn api_device(device: &Device, features: Features) -> ApiDevice {
         attributes: Some(
             accelerator.attributes().into_iter().map(|(name, value)| (name.to_owned(), attribute(value))).collect(),
         ),
-        capacity: Some(accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value))).collect()),
+        capacity: Some(
+            accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value))).collect(),
+        ),
         taints: (lost && features.device_taints).then(|| vec![taint(taints::LOST)]),
         ..ApiDevice::default()
     }
@@ -144,7 +151,13 @@ mod tests {
         let lost = gpus(&[1, 2]).unreachable("gone");
         let names_and_taints = |features, held: fn(&Device) -> bool| -> Vec<(String, bool)> {
             let slices = slices(&pool(), &lost, features, held);
-            slices[0].spec.devices.iter().flatten().map(|device| (device.name.clone(), device.taints.is_some())).collect()
+            slices[0]
+                .spec
+                .devices
+                .iter()
+                .flatten()
+                .map(|device| (device.name.clone(), device.taints.is_some()))
+                .collect()
         };
         let first = |device: &Device| device.accelerator.address.bus == 1;
         let one = "gpu-0000-01-00-0".to_owned();

@@ -4,7 +4,7 @@ use semver::Version;
 use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
 use tessera_vocabulary::{DriverName, PciAddress};
 
-use crate::{ClaimRef, Identity, Inventory, NodeIdentity, Pool};
+use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Pool, Record, plan};
 
 /// An H100 on a bus of its own.
 pub(crate) fn gpu(bus: u8) -> Accelerator {
@@ -43,4 +43,12 @@ pub(crate) fn claim_ref(uid: &str) -> ClaimRef {
 
 pub(crate) fn identity() -> Identity {
     Identity::new(DriverName::nvidia_gpu(), "node-1".to_owned(), "boot".to_owned()).unwrap()
+}
+
+/// What a claim that was given one GPU gets.
+pub(crate) fn record(uid: &str, bus: u8) -> Record {
+    let allocation =
+        Allocation { request: "gpu".to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false };
+    let edits = |_: &Accelerator| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
+    plan(&identity(), &claim_ref(uid), &[allocation], &gpus(&[bus]), &Ledger::default(), edits).unwrap()
 }

@@ -34,9 +34,9 @@ impl Frame {
         Self { flags: ACK, payload, ..self }
     }
 
-    /// The first four bytes of the payload, as a number.
-    pub(super) fn number(&self) -> u32 {
-        self.payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    /// The number in four bytes of the payload.
+    pub(super) fn number(&self, at: usize) -> u32 {
+        self.payload.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_be_bytes(*bytes))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

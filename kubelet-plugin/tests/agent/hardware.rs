@@ -1,0 +1,130 @@
+//! Hardware that comes and goes, as the scheduler and the claims see it.
+
+use serde_json::Value;
+use simulated_hardware::Profile;
+use testkit::{GPUS, Node};
+
+use crate::{AGENT, node};
+
+fn find<'d>(devices: &'d [Value], name: &str) -> Option<&'d Value> {
+    devices.iter().find(|device| device["name"] == name)
+}
+
+fn taint(devices: &[Value], name: &str) -> Option<String> {
+    find(devices, name)?["taints"][0]["key"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_node_without_a_driver_waits_for_one() {
+    let mut node = Node::without_driver(AGENT);
+    node.start().await;
+    let slices = node.api.slices();
+    assert_eq!((slices.len(), node.devices().len()), (1, 0));
+    assert_eq!(slices[0]["spec"]["pool"]["resourceSliceCount"], 1);
+    node.install_driver(&Profile::named("dgx-h100").unwrap());
+    node.wait_for_devices("eight devices", |devices| devices.len() == 8).await;
+    let claim = node.allocated("training", GPUS[0]);
+    node.kubelet().plugin().await.prepare(&claim).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_free_gpu_that_is_pulled_out_is_gone() {
+    let (node, plugin) = node().await;
+    node.hardware("set 3 present=false");
+    let devices = node.wait_for_devices("seven devices", |devices| devices.len() == 7).await;
+    assert_eq!(find(&devices, GPUS[3]), None);
+    let claim = node.allocated("late", GPUS[3]);
+    insta::assert_snapshot!(plugin.prepare(&claim).await.unwrap_err());
+    node.hardware("set 3 present=true");
+    node.wait_for_devices("eight devices", |devices| devices.len() == 8).await;
+    plugin.prepare(&claim).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_held_gpu_that_is_pulled_out_is_tainted() {
+    let (node, plugin) = node().await;
+    let claim = node.allocated("training", GPUS[3]);
+    let before = plugin.prepare(&claim).await.unwrap();
+    node.hardware("set 3 present=false");
+    let lost = |devices: &[Value]| taint(devices, GPUS[3]).as_deref() == Some("tessera.dev/lost");
+    let devices = node.wait_for_devices("the taint", lost).await;
+    assert_eq!(devices.len(), 8);
+    insta::assert_snapshot!(plugin.prepare(&claim).await.unwrap_err());
+    node.hardware("set 3 present=true");
+    node.wait_for_devices("no taint", |devices| taint(devices, GPUS[3]).is_none()).await;
+    assert_eq!(plugin.prepare(&claim).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_gpu_that_fell_off_the_bus_is_tainted_and_others_are_not() {
+    let (node, plugin) = node().await;
+    node.hardware("set 5 lost=true");
+    let devices = node.wait_for_devices("the taint", |devices| taint(devices, GPUS[5]).is_some()).await;
+    assert_eq!(devices.iter().filter(|device| !device["taints"].is_null()).count(), 1);
+    insta::assert_snapshot!(plugin.prepare(&node.allocated("late", GPUS[5])).await.unwrap_err());
+    plugin.prepare(&node.allocated("other", GPUS[4])).await.unwrap();
+    let time = |devices: &[Value]| find(devices, GPUS[5]).unwrap()["taints"][0]["timeAdded"].clone();
+    let since = time(&devices);
+
+    // Another change in the same slice is no news for the taint.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    node.hardware("set 6 lost=true");
+    let devices = node.wait_for_devices("the second taint", |devices| taint(devices, GPUS[6]).is_some()).await;
+    assert_eq!(time(&devices), since);
+    node.hardware("set 5 lost=false");
+    node.wait_for_devices("no taint", |devices| taint(devices, GPUS[5]).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_claim_whose_gpu_is_lost_can_be_undone() {
+    let (node, plugin) = node().await;
+    let claim = node.allocated("training", GPUS[3]);
+    plugin.prepare(&claim).await.unwrap();
+    node.hardware("set 3 present=false");
+    node.wait_for_devices("the taint", |devices| taint(devices, GPUS[3]).is_some()).await;
+    plugin.unprepare(&claim).await.unwrap();
+    crate::assert_nothing_left(&node);
+    node.wait_for_devices("seven devices", |devices| devices.len() == 7).await;
+}
+
+#[tokio::test]
+async fn where_the_server_drops_taints_lost_devices_are_withheld() {
+    let (node, plugin) = node().await;
+    node.api.drop_device_field("taints");
+    plugin.prepare(&node.allocated("training", GPUS[2])).await.unwrap();
+    node.hardware("set 5 lost=true");
+    node.hardware("set 2 lost=true");
+    let withheld = |devices: &[Value]| find(devices, GPUS[5]).is_none();
+    let devices = node.wait_for_devices("the free one is withheld", withheld).await;
+    assert!(find(&devices, GPUS[2]).is_some(), "a claim holds it");
+    node.hardware("set 5 lost=false");
+    node.wait_for_devices("it is back", |devices| find(devices, GPUS[5]).is_some()).await;
+}
+
+#[tokio::test]
+async fn a_driver_that_is_replaced_loses_nothing() {
+    let (node, plugin) = node().await;
+    let claim = node.allocated("training", GPUS[0]);
+    plugin.prepare(&claim).await.unwrap();
+    node.hardware("set fail=nvmlDeviceGetCount_v2:DRIVER_NOT_LOADED");
+    let all = |devices: &[Value]| devices.iter().all(|device| !device["taints"].is_null());
+    let devices = node.wait_for_devices("all taints", all).await;
+    assert_eq!(devices.len(), 8);
+    node.hardware("set fail=none driver.version=570.124.06");
+    let upgraded = |devices: &[Value]| {
+        devices
+            .iter()
+            .all(|device| device["taints"].is_null() && device["attributes"]["driverVersion"]["version"] == "570.124.6")
+    };
+    node.wait_for_devices("the new version", upgraded).await;
+    plugin.prepare(&claim).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gpu_without_its_device_node_is_refused() {
+    let (node, plugin) = node().await;
+    std::fs::remove_file(node.root().join("dev/nvidia1")).unwrap();
+    let refusal = plugin.prepare(&node.allocated("training", GPUS[1])).await.unwrap_err();
+    insta::assert_snapshot!(node.anonymous(&refusal));
+    crate::assert_nothing_left(&node);
+}

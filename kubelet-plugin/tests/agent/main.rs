@@ -1,0 +1,44 @@
+//! The agent as a process, between a kubelet, an API server and hardware that are stand-ins. Each test has a node of
+//! its own. All of it is one program, so that the slow tests run beside the others.
+//!
+//! Needs `cargo build -p fake-nvml` before.
+
+// Also in helpers of tests, which clippy.toml does not reach.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod claims;
+mod failures;
+mod flags;
+mod hardware;
+mod health;
+mod http;
+mod inspect;
+mod outage;
+mod publishing;
+mod registration;
+mod restart;
+
+use testkit::{Node, Plugin};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_tessera-agent");
+
+/// A node with eight GPUs, its agent registered and its slices published.
+async fn node() -> (Node, Plugin) {
+    let mut node = Node::new(AGENT, "dgx-h100");
+    let plugin = node.start().await;
+    (node, plugin)
+}
+
+/// Nothing of any claim is left on the node.
+#[track_caller]
+fn assert_nothing_left(node: &Node) {
+    assert_eq!((node.specs(), node.records()), (Vec::new(), Vec::new()));
+}
+
+/// A slice without what differs in each run.
+fn stable(mut slice: serde_json::Value) -> serde_json::Value {
+    for field in ["uid", "resourceVersion", "creationTimestamp"] {
+        slice["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    slice
+}
