@@ -96,6 +96,10 @@ impl Claims {
                 warn!(claim = %record.claim, uid = %record.claim.uid, %error, "cannot mend a claim's files");
             }
         }
+        // What a crash in the middle of a write left.
+        if let Err(error) = self.disk.specs.sweep() {
+            warn!(%error, "cannot remove unfinished CDI specs");
+        }
         let kind = self.identity.cdi_kind();
         let owner = |file: &cdi::FileName| {
             file.transient_id(kind).map(|id| id.parse().is_ok_and(|uid| ledger.get(&uid).is_some()))

@@ -1,5 +1,8 @@
 //! Carries out the steps of claims: records in the state directory, specs in the CDI directory.
 
+use std::fs;
+use std::io::{self, ErrorKind};
+
 use tessera_core::{ClaimUid, Executor, Step};
 
 use crate::store::{Store, StoreError};
@@ -23,8 +26,18 @@ pub(crate) enum DiskError {
 impl Disk {
     /// Removes what there may be of a claim that nothing is known of.
     pub(crate) fn remove_strays(&self, file: &cdi::FileName, uid: &ClaimUid) -> Result<(), DiskError> {
-        self.specs.remove(file)?;
+        self.remove_spec(file)?;
         Ok(self.store.remove(uid)?)
+    }
+
+    /// A directory that is read-only, or none any more, refuses even to remove what is not there.
+    fn remove_spec(&self, file: &cdi::FileName) -> Result<(), DiskError> {
+        let absent = |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        match self.specs.remove(file) {
+            Ok(_) => Ok(()),
+            Err(_) if fs::symlink_metadata(self.specs.path().join(file.as_str())).is_err_and(absent) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -41,7 +54,7 @@ impl Executor for Disk {
     fn undo(&self, step: &Step) -> Result<(), DiskError> {
         match step {
             Step::Keep(record) => Ok(self.store.remove(&record.claim.uid)?),
-            Step::Describe { file, .. } => Ok(self.specs.remove(file).map(|_| ())?),
+            Step::Describe { file, .. } => self.remove_spec(file),
         }
     }
 

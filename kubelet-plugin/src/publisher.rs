@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 
 /// How long after a failure the next try comes; doubled with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+const LAST_RETRY: Duration = Duration::from_secs(10);
 /// After an outage the slices should be looked at within seconds.
 const LAST_WATCH_RETRY: Duration = Duration::from_secs(4);
 /// A watch whose connection died silently is noticed after this many seconds and five more.
@@ -81,7 +81,12 @@ impl Publisher {
         let mut retries = pauses(LAST_RETRY).build();
         let mut stale_since: Option<Instant> = None;
         loop {
-            let pause = match self.publish(&api, &mut known).await {
+            // A call that hangs must not hold up the end.
+            let result = tokio::select! {
+                () = stop.cancelled() => return,
+                result = self.publish(&api, &mut known) => result,
+            };
+            let pause = match result {
                 Ok(Progress::Waiting) => CHECK,
                 Ok(Progress::Done) => {
                     if !published.send_replace(true) {

@@ -10,7 +10,7 @@ mod team;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use cluster::{ClusterName, Options};
+use cluster::{ClusterName, KubernetesVersion, Options};
 use simulated_node::SimulatedNode;
 
 pub use manifests::{claim, container, one_gpu, pod, request, template};
@@ -33,12 +33,25 @@ pub fn own(name: &str, hardware: &str) -> SimulatedNode {
     node
 }
 
+/// The version of Kubernetes that the tests run on: `TESSERA_KUBERNETES`, else the newest.
+pub fn kubernetes() -> KubernetesVersion {
+    std::env::var("TESSERA_KUBERNETES")
+        .map_or_else(|_| KubernetesVersion::default(), |version| version.parse().unwrap())
+}
+
+/// Whether it has what came by default with 1.36: taints of devices, extended resources by DRA, the health of devices
+/// in the status of pods.
+pub fn has_taints_and_more() -> bool {
+    kubernetes() >= KubernetesVersion::V1_36
+}
+
 /// A node of one's own on which no agent runs.
 pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
     // Two runs on one machine keep apart by their process ids.
     let name: ClusterName = format!("{name}-{}", std::process::id()).parse().unwrap();
     let mut last = String::new();
-    SimulatedNode::up(&Options::new(name), hardware, &mut |step| {
+    let options = Options { version: kubernetes(), ..Options::new(name) };
+    SimulatedNode::up(&options, hardware, &mut |step| {
         let step = step.to_string();
         // The beginning tells the step, the rest the seconds.
         if step.get(..12) != last.get(..12) {
@@ -51,13 +64,19 @@ pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
 
 /// Waits until `check` gives a value. `what` says in the failure's text what did not come.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, check)
+}
+
+/// The same with a patience of its own.
+#[track_caller]
+pub fn within<T>(patience: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = check() {
             return value;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "{what}: not within {} s", patience.as_secs());
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulated_node::SimulatedNode;
 use testkit::cdi_specs;
 
-use crate::{claim, container, eventually, one_gpu, pod};
+use crate::{PATIENCE, claim, container, eventually, one_gpu, pod, within};
 
 /// A namespace for one test. Everything in it is removed when it goes, so that the devices are free again.
 pub struct Team<'a> {
@@ -82,8 +83,14 @@ impl<'a> Team<'a> {
     /// Waits until a pod's containers run, and keeps the CDI specs of that moment for the judges.
     #[track_caller]
     pub fn wait_running(&self, pod: &str) {
+        self.wait_running_within(PATIENCE, pod);
+    }
+
+    /// The same with a patience of its own.
+    #[track_caller]
+    pub fn wait_running_within(&self, patience: Duration, pod: &str) {
         let mut last = String::new();
-        eventually(&format!("pod {}/{pod} Running", self.namespace), || {
+        within(patience, &format!("pod {}/{pod} Running", self.namespace), || {
             last = self.get("pod", pod)["status"]["phase"].as_str().unwrap_or_default().to_owned();
             assert!(last != "Failed", "pod {pod} failed: {}", self.kubectl(&["describe", "pod", pod]));
             (last == "Running").then_some(())
@@ -99,8 +106,8 @@ impl<'a> Team<'a> {
             let events: Value =
                 serde_json::from_str(&self.kubectl(&["get", "events", "--field-selector", &field, "-o", "json"]))
                     .unwrap();
-            let messages = events["items"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str());
-            messages.filter(|message| words.iter().all(|word| message.contains(word))).next_back().map(str::to_owned)
+            let mut messages = events["items"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str());
+            messages.rfind(|message| words.iter().all(|word| message.contains(word))).map(str::to_owned)
         })
     }
 

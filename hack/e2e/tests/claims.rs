@@ -1,6 +1,8 @@
 //! Claims on a real node: who gets which device, and who sees it.
 
-use e2e::{Team, claim, container, eventually, one_gpu, pod, request, shared, template};
+use e2e::{
+    Team, claim, container, eventually, has_taints_and_more, kubernetes, one_gpu, pod, request, shared, template,
+};
 use serde_json::json;
 
 #[test]
@@ -184,6 +186,9 @@ fn devices_of_different_roots_do_not_match() {
 
 #[test]
 fn a_pod_that_asks_for_the_extended_resource_gets_a_gpu() {
+    if !has_taints_and_more() {
+        return eprintln!("Kubernetes {} has no extended resources by DRA", kubernetes());
+    }
     let team = Team::new(shared(), "extended");
     let mut main = container("main", &[], &["devices"]);
     main["resources"] = json!({"limits": {"nvidia.com/gpu": "1"}});

@@ -11,8 +11,8 @@ use cluster::{Cluster, ClusterName, KubernetesVersion, Mode, Signal};
 use simulated_hardware::Profile;
 use simulated_node::SimulatedNode;
 
-use crate::builds;
 use crate::report::Reporter;
+use crate::{builds, prerequisites};
 
 /// The cluster that is meant when none is named.
 pub(crate) const DEFAULT_NAME: &str = "main";
@@ -132,6 +132,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 fn start(up: &Up) -> Result<()> {
     // Before anything is built: a misspelt profile should not cost minutes.
     Profile::named_or_at(&up.hardware)?;
+    prerequisites::ensure()?;
     builds::programs()?;
     let mut options = cluster::Options::new(up.name.name.clone());
     options.version = up.kubernetes;

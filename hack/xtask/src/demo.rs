@@ -9,8 +9,8 @@ use cluster::{ClusterName, Signal};
 use simulated_hardware::{Machine, Profile};
 use simulated_node::SimulatedNode;
 
-use crate::builds;
 use crate::report::{Reporter, heading};
+use crate::{builds, prerequisites};
 
 /// What to show.
 #[derive(Debug, Args)]
@@ -35,6 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
 
+    prerequisites::ensure()?;
     heading("Starting Kubernetes: API server, scheduler, controller manager, kubelet, etcd, containerd, runc");
     let name: ClusterName = format!("demo-{}", std::process::id()).parse()?;
     let mut reporter = Reporter::new();
@@ -58,7 +59,7 @@ fn introduce(options: &Options) {
     } else {
         println!(
             "First what the node has, then a real one-node Kubernetes with a claim and a pod.\n\
-             Needs Linux, root, Rust and Go. The first run builds Kubernetes and containerd from source: about 12 minutes\n\
+             Needs Linux, root, Rust and Go; what else is missing (gcc, libseccomp-dev, ...) is installed with apt-get. The first run builds Kubernetes and containerd from source: about 12 minutes\n\
              on two cores; a second run takes under a minute. `--quick` leaves the cluster out."
         );
     }

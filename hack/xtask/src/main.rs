@@ -6,6 +6,7 @@ mod check;
 mod clusters;
 mod demo;
 mod hardware;
+mod prerequisites;
 mod report;
 mod specs;
 mod testing;

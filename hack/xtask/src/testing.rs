@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use cluster::KubernetesVersion;
 
 use crate::report::heading;
-use crate::{builds, check, specs};
+use crate::{builds, check, prerequisites, specs};
 
 /// Which tests.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only tests whose name contains this; formatting, lints and specs are then left out.
     filter: Option<String>,
+    /// The version of Kubernetes for the end-to-end tests; one that was never used is built first.
+    #[arg(long, default_value_t, value_name = "VERSION")]
+    kubernetes: KubernetesVersion,
 }
 
 /// How many tests ran and how they ended.
@@ -32,6 +36,7 @@ const ON_CLUSTERS: [&str; 2] = ["cluster", "e2e"];
 pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let filter = options.filter.as_deref();
+    prerequisites::ensure()?;
     if filter.is_none() {
         check::run()?;
     }
@@ -46,10 +51,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     heading("Tests without a cluster");
     let mut arguments = vec!["--workspace"];
     arguments.extend(ON_CLUSTERS.iter().flat_map(|package| ["--exclude", *package]));
-    let mut tally = cargo_test(&arguments, filter, None, &written)?;
+    let mut tally = cargo_test(&arguments, options, None, &written)?;
     heading("Tests on real clusters; on a new machine Kubernetes and containerd are built first, about 12 minutes");
     let arguments: Vec<_> = ON_CLUSTERS.iter().flat_map(|package| ["--package", *package]).collect();
-    tally = tally + cargo_test(&arguments, filter, Some(3), &written)?;
+    tally = tally + cargo_test(&arguments, options, Some(3), &written)?;
     if filter.is_none() {
         heading("What reference readers say of every CDI spec that a test wrote");
         tally = tally + specs::judge(&written)?;
@@ -67,13 +72,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs `cargo test`, shows what it says and counts its tests.
-fn cargo_test(arguments: &[&str], filter: Option<&str>, threads: Option<usize>, specs: &Path) -> Result<Tally> {
+fn cargo_test(arguments: &[&str], options: &Options, threads: Option<usize>, specs: &Path) -> Result<Tally> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--no-fail-fast"]).args(arguments).arg("--").args(filter);
+    command.args(["test", "--no-fail-fast"]).args(arguments).arg("--").args(&options.filter);
     if let Some(threads) = threads {
         command.arg(format!("--test-threads={threads}"));
     }
-    command.env("TESSERA_CDI_COLLECT", specs).current_dir(crate::root()?).stdout(Stdio::piped());
+    command
+        .env("TESSERA_KUBERNETES", options.kubernetes.as_str())
+        .env("TESSERA_CDI_COLLECT", specs)
+        .current_dir(crate::root()?)
+        .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo test")?;
     let mut tally = Tally::default();
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {

@@ -14,14 +14,19 @@ async fn a_server_that_refuses_is_quoted() {
     let (node, plugin) = node().await;
     let claim = node.allocated("training", GPUS[0]);
     let mut texts = Vec::new();
-    for code in [403, 429, 500, 503] {
+    for code in [403, 500] {
         node.api.fail(Resource::Claims, 1, Fault::Status(code));
         texts.push(plugin.prepare(&claim).await.unwrap_err());
         assert_nothing_left(&node);
     }
     assert!(texts.iter().all(|text| text.len() < 256), "{texts:#?}");
     insta::assert_json_snapshot!(texts);
-    plugin.prepare(&claim).await.unwrap();
+    // Too busy, or not there for a moment: worth another try within the call.
+    for code in [429, 503] {
+        node.api.fail(Resource::Claims, 2, Fault::Status(code));
+        plugin.prepare(&claim).await.unwrap();
+        plugin.unprepare(&claim).await.unwrap();
+    }
 }
 
 /// Takes the ten seconds that the agent waits.
@@ -59,7 +64,8 @@ async fn a_directory_in_whose_place_a_file_lies_is_told_and_mended() {
         );
         fs::remove_file(&directory).unwrap();
         fs::rename(&aside, &directory).unwrap();
-        assert_nothing_left(&node);
+        // A record may be left, since it could not be seen that there is no spec; a spec may not.
+        assert_eq!(node.specs(), Vec::<String>::new());
         plugin.prepare(&claim).await.unwrap();
         plugin.unprepare(&claim).await.unwrap();
         assert_nothing_left(&node);

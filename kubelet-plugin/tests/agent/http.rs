@@ -26,7 +26,9 @@ async fn metrics_tell_what_happened() {
     plugin.prepare(&node.allocated("second", GPUS[0])).await.unwrap_err();
     node.hardware("set 3 lost=true");
     node.wait_for_devices("the taint", |devices| devices.iter().any(|device| !device["taints"].is_null())).await;
-    let (status, metrics) = node.http("/metrics").unwrap();
+    // The write is counted once it is answered.
+    let written = |node: &Node| node.http("/metrics").filter(|(_, metrics)| metrics.contains("verb=\"update\""));
+    let (status, metrics) = node.wait("the write of the taint", written).await;
     assert_eq!(status, 200);
     let driver = "driver=\"gpu.nvidia.com\"";
     for line in [

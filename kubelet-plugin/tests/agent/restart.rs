@@ -68,6 +68,26 @@ async fn the_next_agent_clears_away_what_nobody_owns() {
     assert_eq!(node.records(), [format!("{}.record", claim.uid)]);
 }
 
+/// Needs root for the mount.
+#[tokio::test]
+async fn a_full_disk_does_not_keep_the_next_agent_from_starting() {
+    let (mut node, plugin) = node().await;
+    let claim = node.allocated("training", GPUS[0]);
+    let answer = plugin.prepare(&claim).await.unwrap();
+    node.kill().await;
+    let directory = node.cdi_dir();
+    if !node.mount_small(&directory, 4) {
+        eprintln!("skipped: mounting is not allowed here");
+        return;
+    }
+    std::fs::write(directory.join("filling"), [0; 4096]).unwrap();
+    let plugin = node.start().await;
+    assert!(plugin.prepare(&claim).await.unwrap_err().contains("No space left on device"));
+    std::fs::remove_file(directory.join("filling")).unwrap();
+    assert_eq!(plugin.prepare(&claim).await.unwrap(), answer);
+    assert!(node.spec(&claim).is_some());
+}
+
 #[tokio::test]
 async fn a_damaged_record_is_set_aside_and_the_claim_prepared_anew() {
     let (mut node, plugin) = node().await;

@@ -17,6 +17,10 @@ const SERVICE: &str = "/pluginregistration.Registration";
 /// The kubelet's own deadlines.
 const GET_INFO: Duration = Duration::from_secs(1);
 const NOTIFY: Duration = Duration::from_secs(5);
+/// How soon it tries a step again that failed; the kubelet doubles this with each failure.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often this one looks for sockets; the kubelet is told by the kernel.
+const LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct Found {
@@ -28,19 +32,26 @@ pub(super) struct Found {
 pub(super) async fn watch(registry: PathBuf, answer: Answer, found: Arc<Mutex<Found>>) {
     let mut known = BTreeMap::new();
     loop {
-        let present = sockets(&registry);
-        for (path, identity) in &present {
-            if known.get(path) != Some(identity) {
-                let result = register(path, &answer).await;
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                match result {
-                    Ok(info) => found.registered.push(Registered { socket: path.clone(), info }),
-                    Err(error) => found.failures.push(format!("{}: {error}", path.display())),
+        let mut present = sockets(&registry);
+        let mut pause = LOOK;
+        for (path, identity) in present.clone() {
+            if known.get(&path) == Some(&identity) {
+                continue;
+            }
+            let result = register(&path, &answer).await;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(info) => found.registered.push(Registered { socket: path, info }),
+                Err(error) => {
+                    // Tried again from the beginning: the socket may not be served yet.
+                    found.failures.push(format!("{}: {error}", path.display()));
+                    present.remove(&path);
+                    pause = RETRY;
                 }
             }
         }
         known = present;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -156,7 +156,9 @@ impl Node {
     /// When it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let root = self.root();
-        let output = command(&self.program).arg("--root").arg(root).args(arguments).output().expect("the agent starts");
+        let mut command = command(&self.program);
+        command.arg("--root").arg(root).args(arguments).env("HOME", self.directory.path());
+        let output = command.output().expect("the agent starts");
         Output {
             success: output.status.success(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

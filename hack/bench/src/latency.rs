@@ -1,0 +1,67 @@
+//! How long a prepare takes when nothing else goes on, and what its parts take in the same moments.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::Samples;
+use crate::figures::{Figures, percentile};
+use crate::floors::Floors;
+use crate::ground::Ground;
+
+/// Calls before the first one that counts.
+const WARM_UP: usize = 20;
+
+pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
+    let plugin = ground.start().await?;
+    ground.stand_in.wait_for_devices(ground.devices.len())?;
+    let first = ground.claim("first", 0)?;
+    plugin.prepare(&first).await.map_err(|refusal| anyhow!(refusal))?;
+    let spec = std::fs::read_dir(ground.cdi_dir())?.next().context("no CDI spec")??;
+    let content = std::fs::read(spec.path())?;
+    plugin.unprepare(&first).await.map_err(|refusal| anyhow!(refusal))?;
+    let floors = Floors::new(&plugin, &ground.kubeconfig(), ground.cdi_dir(), content).await?;
+
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    for number in 0..WARM_UP + samples.claims {
+        let claim = ground.claim(&format!("claim-{number}"), number % ground.devices.len())?;
+        // All five in turns, so that what disturbs the machine disturbs all.
+        let mut clock = Clock(Instant::now());
+        floors.call().await?;
+        let call = clock.lap();
+        floors.get(&claim.name).await?;
+        let get = clock.lap();
+        floors.file()?;
+        let file = clock.lap();
+        plugin.prepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        let new = clock.lap();
+        plugin.prepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        let known = clock.lap();
+        plugin.unprepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        if number >= WARM_UP {
+            for (times, time) in times.iter_mut().zip([call, get, file, new, known]) {
+                times.push(time);
+            }
+        }
+    }
+    let [call, get, file, new, known] = &mut times;
+    let total: Duration = new.iter().sum();
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    figures.set("prepares_per_s_1", new.len() as f64 / total.as_secs_f64());
+    figures.set("rpc_floor_p50_ms", percentile(call, 0.5));
+    figures.set("api_floor_p50_ms", percentile(get, 0.5));
+    figures.set("file_floor_p50_ms", percentile(file, 0.5));
+    figures.set("prepare_p50_ms", percentile(new, 0.5));
+    figures.set("prepare_p99_ms", percentile(new, 0.99));
+    figures.set("prepare_known_p50_ms", percentile(known, 0.5));
+    Ok(())
+}
+
+struct Clock(Instant);
+
+impl Clock {
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.0, now)
+    }
+}
