@@ -1,7 +1,7 @@
 //! Claims: prepared, answered again, undone. Claims run side by side; only calls for the same claim wait for each
 //! other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,7 +11,6 @@ use tessera_core::{
     Refusal, allocations, execute, plan, repair, revert,
 };
 use tessera_driver::Root;
-use tessera_vocabulary::DeviceName;
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
@@ -25,26 +24,10 @@ pub(crate) struct Claims {
     root: Root,
     client: Client,
     observed: Observed,
-    ledger: Arc<SharedLedger>,
     disk: Disk,
     /// One lock a claim that is being worked on.
     busy: Mutex<HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>>,
     metrics: Metrics,
-}
-
-/// The ledger in memory. A panic while it is locked leaves it as it was: every change to it is one assignment.
-#[derive(Debug, Default)]
-pub(crate) struct SharedLedger(Mutex<Ledger>);
-
-impl SharedLedger {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every device that some claim holds.
-    pub(crate) fn held(&self) -> BTreeSet<DeviceName> {
-        self.lock().held()
-    }
 }
 
 /// Why a claim could not be prepared or undone. The texts land in events of pods.
@@ -70,7 +53,6 @@ pub(crate) struct Parts {
     pub(crate) root: Root,
     pub(crate) client: Client,
     pub(crate) observed: Observed,
-    pub(crate) ledger: Arc<SharedLedger>,
     pub(crate) disk: Disk,
     pub(crate) metrics: Metrics,
 }
@@ -78,13 +60,11 @@ pub(crate) struct Parts {
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, root, client, observed, ledger, disk, metrics } = parts;
-        let loaded = disk.store.load(&identity.boot_id).map_err(DiskError::from)?.0;
-        let claims = Self { identity, root, client, observed, ledger, disk, busy: Mutex::default(), metrics };
-        claims.sweep(&loaded);
-        info!(claims = loaded.records().count(), "took over the ledger");
-        claims.metrics.claims(loaded.records().count());
-        *claims.ledger.lock() = loaded;
+        let Parts { identity, root, client, observed, disk, metrics } = parts;
+        let claims = Self { identity, root, client, observed, disk, busy: Mutex::default(), metrics };
+        let ledger = claims.disk.ledger.exclusively(|ledger| ledger.ledger().clone()).map_err(DiskError::from)?;
+        claims.sweep(&ledger);
+        info!(claims = ledger.records().count(), "took over the ledger");
         Ok(claims)
     }
 
@@ -133,8 +113,8 @@ impl Claims {
 
     async fn prepare_exclusively(self: &Arc<Self>, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
         let _busy = self.exclusively(&claim.uid).await;
-        let known = self.ledger.lock().get(&claim.uid).cloned();
-        if let Some(record) = known {
+        let uid = claim.uid.clone();
+        if let Some(record) = self.blocking(move |claims| claims.recall(&uid)).await? {
             return self.prepared_before(record).await;
         }
         let object = api::claim(&self.client, claim).await?;
@@ -142,45 +122,40 @@ impl Claims {
         if allocations.is_empty() {
             return Ok(Vec::new());
         }
-        let record = self.reserve(claim, &allocations)?;
-        let devices = record.devices.clone();
-        self.blocking(move |claims| claims.carry_out(&record)).await?;
-        Ok(devices)
+        let claim = claim.clone();
+        self.blocking(move |claims| claims.carry_out(&claim, &allocations)).await
     }
 
-    /// Plans, and enters the plan in the ledger at once, so that no other claim can plan with the same device.
-    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, Refusal> {
+    fn recall(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
+        let recalled = self.disk.ledger.exclusively(|ledger| ledger.ledger().get(uid).cloned());
+        Ok(recalled.map_err(DiskError::from)?)
+    }
+
+    /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
+    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
         let inventory = self.inventory();
-        let mut ledger = self.ledger.lock();
         let edits = |accelerator: &tessera_driver::Accelerator| {
             accelerator.container_edits(&self.root).map_err(|error| error.to_string())
         };
-        let record = plan(&self.identity, claim, allocations, &inventory, &ledger, edits)?;
-        ledger.insert(record.clone());
-        self.metrics.claims(ledger.records().count());
-        Ok(record)
-    }
-
-    fn release(&self, uid: &ClaimUid) {
-        let mut ledger = self.ledger.lock();
-        ledger.remove(uid);
-        self.metrics.claims(ledger.records().count());
+        let reserved = self.disk.ledger.exclusively(|ledger| {
+            let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;
+            ledger.insert(&record).map_err(DiskError::from)?;
+            Ok(record)
+        });
+        reserved.map_err(DiskError::from)?
     }
 
     /// Does all that a claim needs, or nothing.
-    fn carry_out(&self, record: &Record) -> Result<(), OperationError> {
-        let uid = &record.claim.uid;
-        let steps = record.steps(&self.identity).inspect_err(|_| self.release(uid))?;
-        let done = execute(&self.disk, &steps);
-        done.map_err(|failed| {
+    fn carry_out(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Vec<PreparedDevice>, OperationError> {
+        let record = self.reserve(claim, allocations)?;
+        // The first step is to keep the record, and that is done.
+        execute(&self.disk, &record.steps(&self.identity)?, 1).map_err(|failed| {
             for error in &failed.left {
-                warn!(%uid, %error, "not undone; the claim keeps it until the kubelet calls again");
+                warn!(%claim, uid = %claim.uid, %error, "not undone; the claim keeps it until the kubelet calls again");
             }
-            if failed.left.is_empty() {
-                self.release(uid);
-            }
-            failed.cause.into()
-        })
+            failed.cause
+        })?;
+        Ok(record.devices)
     }
 
     /// Answers from the ledger, once it is true that the container can be started with the answer.
@@ -226,18 +201,11 @@ impl Claims {
 
     /// What cannot be removed now keeps its record, and the kubelet calls again.
     fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        let known = self.ledger.lock().get(uid).cloned();
-        let Some(record) = known else {
+        let Some(record) = self.recall(uid)? else {
             return Ok(self.disk.remove_strays(&self.identity.cdi_file(uid)?, uid)?);
         };
         let mut left = revert(&self.disk, &record.steps(&self.identity)?);
-        match left.pop() {
-            Some(error) => Err(error.into()),
-            None => {
-                self.release(uid);
-                Ok(())
-            }
-        }
+        left.pop().map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn inventory(&self) -> Inventory {

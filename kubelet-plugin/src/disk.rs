@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use tessera_core::{ClaimUid, Executor, Step};
 
-use crate::store::{Store, StoreError};
+use crate::ledger::SharedLedger;
+use crate::store::StoreError;
 
 /// The two directories that claims are written to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Disk {
-    pub(crate) store: Store,
+    pub(crate) ledger: Arc<SharedLedger>,
     pub(crate) specs: cdi::Directory,
 }
 
@@ -27,7 +29,7 @@ impl Disk {
     /// Removes what there may be of a claim that nothing is known of.
     pub(crate) fn remove_strays(&self, file: &cdi::FileName, uid: &ClaimUid) -> Result<(), DiskError> {
         self.remove_spec(file)?;
-        Ok(self.store.remove(uid)?)
+        Ok(self.ledger.exclusively(|ledger| ledger.remove(uid))??)
     }
 
     /// A directory that is read-only, or none any more, refuses even to remove what is not there.
@@ -46,21 +48,21 @@ impl Executor for Disk {
 
     fn apply(&self, step: &Step) -> Result<(), DiskError> {
         match step {
-            Step::Keep(record) => Ok(self.store.write(record)?),
+            Step::Keep(record) => Ok(self.ledger.exclusively(|ledger| ledger.insert(record))??),
             Step::Describe { file, spec } => Ok(self.specs.write(file, spec)?),
         }
     }
 
     fn undo(&self, step: &Step) -> Result<(), DiskError> {
         match step {
-            Step::Keep(record) => Ok(self.store.remove(&record.claim.uid)?),
+            Step::Keep(record) => Ok(self.ledger.exclusively(|ledger| ledger.remove(&record.claim.uid))??),
             Step::Describe { file, .. } => self.remove_spec(file),
         }
     }
 
     fn holds(&self, step: &Step) -> bool {
         match step {
-            Step::Keep(record) => self.store.contains(&record.claim.uid),
+            Step::Keep(record) => self.ledger.holds_on_disk(&record.claim.uid),
             Step::Describe { file, spec } => {
                 self.specs.read(file).is_ok_and(|found| found.as_ref() == Some(spec.as_ref()))
             }

@@ -13,6 +13,7 @@ mod hardware;
 mod health;
 mod http;
 mod inspect;
+mod ledger;
 mod metrics;
 mod publisher;
 mod registration;

@@ -20,15 +20,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api;
-use crate::claims::SharedLedger;
 use crate::hardware::Observed;
+use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 
 /// How long after a failure the next try comes; doubled with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(10);
-/// After an outage the slices should be looked at within seconds.
-const LAST_WATCH_RETRY: Duration = Duration::from_secs(4);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A server that does not even answer is asked more often: after an outage the slices should be right within five
+/// seconds, and a watch that comes back without news wakes nobody. The jitter at most doubles this.
+const LAST_RECONNECT: Duration = Duration::from_secs(2);
 /// A watch whose connection died silently is noticed after this many seconds and five more.
 const WATCH_TIMEOUT: u32 = 60;
 /// A call that takes longer is given up and made again: the client itself would wait for ever.
@@ -67,6 +68,13 @@ enum PublishError {
     Timeout,
 }
 
+impl PublishError {
+    /// Whether the server said no, rather than nothing.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Node { source: kube::Error::Api(_), .. } | Self::Write { source: kube::Error::Api(_), .. })
+    }
+}
+
 impl Publisher {
     /// Publishes until stopped; `published` tells whether the slices are as they should be.
     pub(crate) async fn run(self, published: watch::Sender<bool>, stop: CancellationToken) {
@@ -76,9 +84,9 @@ impl Publisher {
             .fields(&format!("spec.nodeName={},spec.driver={}", self.node, self.driver))
             .timeout(WATCH_TIMEOUT);
         let mut events =
-            watcher(api.clone(), ours).backoff(watcher::ExponentialBackoff::from(pauses(LAST_WATCH_RETRY))).boxed();
+            watcher(api.clone(), ours).backoff(watcher::ExponentialBackoff::from(pauses(LAST_RECONNECT))).boxed();
         let mut observed = self.observed.clone();
-        let mut retries = pauses(LAST_RETRY).build();
+        let (mut retries, mut reconnects) = (pauses(LAST_RETRY).build(), pauses(LAST_RECONNECT).build());
         let mut stale_since: Option<Instant> = None;
         loop {
             // A call that hangs must not hold up the end.
@@ -93,14 +101,14 @@ impl Publisher {
                         info!(driver = %self.driver, "the slices are published");
                     }
                     stale_since = None;
-                    retries = pauses(LAST_RETRY).build();
+                    (retries, reconnects) = (pauses(LAST_RETRY).build(), pauses(LAST_RECONNECT).build());
                     CHECK
                 }
                 Err(error) => {
                     warn!(driver = %self.driver, %error, "not published; trying again");
                     published.send_replace(false);
                     stale_since.get_or_insert_with(Instant::now);
-                    retries.next().unwrap_or(LAST_RETRY)
+                    if error.is_answer() { retries.next() } else { reconnects.next() }.unwrap_or(LAST_RETRY)
                 }
             };
             self.metrics.published_since(stale_since.map(|since| since.elapsed()).unwrap_or_default());

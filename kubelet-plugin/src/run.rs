@@ -23,13 +23,14 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::claims::{Claims, Parts, SharedLedger};
+use crate::claims::{Claims, Parts};
 use crate::cli::{HardwareOptions, Http, LogFormat, RunOptions};
 use crate::disk::Disk;
 use crate::dra::Dra;
 use crate::hardware::Observed;
 use crate::health::Health;
 use crate::http::{self, Readiness};
+use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::registration::{Plugin, register};
@@ -87,7 +88,9 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let identity = Identity::new(driver.clone(), node.clone(), boot_id()?).context("--nvidia-driver-name")?;
     let metrics = Metrics::new(driver.as_str());
     let client = api::client(options.kubeconfig.as_deref()).await?;
-    let ledger = Arc::new(SharedLedger::default());
+    let store = Store::open(options.state_dir.join(driver.as_str())).context("--state-dir")?;
+    let ledger = SharedLedger::open(store, identity.boot_id.clone(), metrics.clone()).context("--state-dir")?;
+    let ledger = Arc::new(ledger);
 
     let backend = Nvidia::new(hardware.root(), hardware.nvidia_driver_root());
     let held = Arc::clone(&ledger);
@@ -99,11 +102,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         root: hardware.root(),
         client: client.clone(),
         observed: observed.clone(),
-        ledger: Arc::clone(&ledger),
-        disk: Disk {
-            store: Store::open(options.state_dir.join(driver.as_str())).context("--state-dir")?,
-            specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")?,
-        },
+        disk: Disk { ledger: Arc::clone(&ledger), specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")? },
         metrics: metrics.clone(),
     })?;
 

@@ -27,6 +27,12 @@ pub(crate) struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    pub(crate) fn new(path: PathBuf, source: io::Error) -> Self {
+        Self { path, source }
+    }
+}
+
 impl Store {
     /// Opens the directory, making it where it is missing, for root alone.
     pub(crate) fn open(directory: PathBuf) -> Result<Self, StoreError> {
@@ -37,6 +43,11 @@ impl Store {
             .create(&directory)
             .map_err(|source| StoreError { path: directory.clone(), source })?;
         Ok(Self { directory })
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Writes a record, whole or not at all.
@@ -68,10 +79,9 @@ impl Store {
         self.path(uid).exists()
     }
 
-    /// Reads every record of this boot; the second value counts those that were set aside.
-    pub(crate) fn load(&self, boot_id: &str) -> Result<(Ledger, usize), StoreError> {
+    /// Reads every record of this boot.
+    pub(crate) fn load(&self, boot_id: &str) -> Result<Ledger, StoreError> {
         let mut ledger = Ledger::default();
-        let mut set_aside = 0;
         let entries =
             fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -90,14 +100,13 @@ impl Store {
                     let _ = fs::remove_file(&path);
                 }
                 Err(reason) => {
-                    set_aside += 1;
                     let aside = path.with_extension("unreadable");
                     warn!(path = %path.display(), kept_as = %aside.display(), reason, "setting aside a record that cannot be read");
                     let _ = fs::rename(&path, &aside);
                 }
             }
         }
-        Ok((ledger, set_aside))
+        Ok(ledger)
     }
 
     fn path(&self, uid: &ClaimUid) -> PathBuf {
@@ -130,16 +139,23 @@ pub(crate) fn boot_id() -> Result<String, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tessera_core::ClaimRef;
+pub(crate) mod testing {
+    use tessera_core::{ClaimRef, Identity, Record};
+    use tessera_vocabulary::DriverName;
 
-    use super::*;
-
-    fn record(uid: &str, boot_id: &str) -> Record {
+    /// The record of a claim that was given nothing.
+    pub(crate) fn record(uid: &str, boot_id: &str) -> Record {
+        let identity = Identity::new(DriverName::nvidia_gpu(), "node-1".to_owned(), boot_id.to_owned()).unwrap();
         let claim = ClaimRef { namespace: "team".to_owned(), name: "training".to_owned(), uid: uid.parse().unwrap() };
-        let spec = cdi::Spec::new(cdi::Kind::new("tessera.gpu.nvidia.com", "claim").unwrap(), Vec::new());
+        let spec = cdi::Spec::new(identity.cdi_kind().clone(), Vec::new());
         Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::record;
+    use super::*;
 
     #[test]
     fn what_was_written_is_read_until_it_is_removed() {
@@ -148,11 +164,10 @@ mod tests {
         let record = record("uid-1", "this boot");
         store.write(&record).unwrap();
         store.write(&record).unwrap();
-        let (ledger, set_aside) = store.load("this boot").unwrap();
-        assert_eq!((ledger.records().collect::<Vec<_>>(), set_aside), (vec![&record], 0));
+        assert_eq!(store.load("this boot").unwrap().records().collect::<Vec<_>>(), [&record]);
         store.remove(&record.claim.uid).unwrap();
         store.remove(&record.claim.uid).unwrap();
-        assert_eq!(store.load("this boot").unwrap().0, Ledger::default());
+        assert_eq!(store.load("this boot").unwrap(), Ledger::default());
     }
 
     #[test]
@@ -160,7 +175,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().to_owned()).unwrap();
         store.write(&record("uid-1", "the last boot")).unwrap();
-        assert_eq!(store.load("this boot").unwrap(), (Ledger::default(), 0));
+        assert_eq!(store.load("this boot").unwrap(), Ledger::default());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
@@ -181,8 +196,7 @@ mod tests {
             store.write(&record("uid-good", "b")).unwrap();
             fs::write(directory.path().join("uid-bad.record"), damaged).unwrap();
             fs::write(directory.path().join("uid-half.tmp"), "half").unwrap();
-            let (ledger, set_aside) = store.load("b").unwrap();
-            assert_eq!((ledger.records().count(), set_aside), (1, 1), "{what}");
+            assert_eq!(store.load("b").unwrap().records().count(), 1, "{what}");
             assert!(directory.path().join("uid-bad.unreadable").exists(), "{what}: it is kept for a person to look at");
             assert!(!directory.path().join("uid-half.tmp").exists());
         }

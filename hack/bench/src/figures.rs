@@ -21,7 +21,9 @@ enum Bar {
 const ROWS: [Row; 11] = [
     ("prepare_p50_ms", "new claim of one GPU", |figures| Some(Bar::Below(1.3 * figures.parts()?))),
     ("prepare_p99_ms", "new claim of one GPU", |_| Some(Bar::Below(5.0))),
-    ("prepare_known_p50_ms", "the same call repeated", |figures| Some(Bar::Below(2.0 * figures.get("rpc_floor_p50_ms")?))),
+    ("prepare_known_p50_ms", "the same call repeated", |figures| {
+        Some(Bar::Below(2.0 * figures.get("rpc_floor_p50_ms")?))
+    }),
     ("prepares_per_s_1", "one in flight", |_| None),
     ("prepares_per_s_64", "64 in flight", |_| Some(Bar::Above(1000.0))),
     ("start_to_published_ms", "started to registered and published", |_| Some(Bar::Below(500.0))),
@@ -77,7 +79,12 @@ fn shown(value: f64) -> String {
 pub(crate) fn percentile(samples: &mut [Duration], share: f64) -> f64 {
     samples.sort();
     let last = samples.len().saturating_sub(1);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a small index")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a small index"
+    )]
     let index = (last as f64 * share).round() as usize;
     samples.get(index).map_or(f64::NAN, |sample| sample.as_secs_f64() * 1000.0)
 }
@@ -97,10 +104,17 @@ mod tests {
     #[test]
     fn a_bar_made_of_floors() {
         let mut figures = Figures::default();
-        for (key, value) in [("rpc_floor_p50_ms", 0.1), ("api_floor_p50_ms", 0.2), ("file_floor_p50_ms", 0.7), ("prepare_p50_ms", 1.4)] {
+        for (key, value) in
+            [("rpc_floor_p50_ms", 0.1), ("api_floor_p50_ms", 0.2), ("file_floor_p50_ms", 0.7), ("prepare_p50_ms", 1.4)]
+        {
             figures.set(key, value);
         }
         let table = figures.table().to_string();
-        assert!(table.lines().any(|line| line.contains("prepare_p50_ms") && line.contains("1.300") && line.contains("OVER")), "{table}");
+        assert!(
+            table
+                .lines()
+                .any(|line| line.contains("prepare_p50_ms") && line.contains("1.300") && line.contains("OVER")),
+            "{table}"
+        );
     }
 }

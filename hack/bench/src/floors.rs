@@ -21,7 +21,8 @@ pub(crate) struct Floors {
 impl Floors {
     /// `content` is what a CDI file holds.
     pub(crate) async fn new(plugin: &Plugin, kubeconfig: &Path, directory: PathBuf, content: Vec<u8>) -> Result<Self> {
-        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+        let config =
+            Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
         let claims = Api::namespaced(Client::try_from(config)?, "team");
         Ok(Self { plugin: plugin.clone(), claims, directory, content })
     }

@@ -52,6 +52,10 @@ impl Ground {
 
     /// Starts the agent; returns when it is registered.
     pub(crate) async fn start(&mut self) -> Result<Plugin> {
+        // What a killed agent left would make the kubelet try that, and pause after it failed.
+        for left in std::fs::read_dir(self.directory.path().join("kubelet/plugins_registry"))? {
+            std::fs::remove_file(left?.path())?;
+        }
         let kubelet = Kubelet::start(&self.directory.path().join("kubelet"), Answer::Confirm);
         let log = self.directory.path().join("agent.log");
         self.agent = Some(Agent::start(&self.program, &self.arguments(), &log));

@@ -76,7 +76,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    rustls::crypto::ring::default_provider().install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let agent = arguments.agent.as_deref().context("--agent is missing")?;
     let agent = agent.canonicalize().with_context(|| format!("--agent {}", agent.display()))?;
     let samples = if arguments.quick { Samples::QUICK } else { Samples::FULL };

@@ -10,7 +10,8 @@ pub(crate) const GPUS: usize = 32;
 
 /// A profile with [`GPUS`] H100s, each behind a root of its own.
 pub(crate) fn profile() -> Result<Profile> {
-    let mut text = String::from("[driver]\nversion = \"550.163.01\"\ncuda = \"12.4\"\n[[numa_node]]\nnode = 0\ncpus = \"0-63\"\n");
+    let mut text =
+        String::from("[driver]\nversion = \"550.163.01\"\ncuda = \"12.4\"\n[[numa_node]]\nnode = 0\ncpus = \"0-63\"\n");
     for number in 0..GPUS {
         let root = 0x10 + 4 * number;
         write!(

@@ -22,7 +22,12 @@ impl StandIn {
     /// Starts it.
     pub(crate) fn start() -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("the path of the bench")?);
-        let mut child = command.arg("serve-api").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("no second process")?;
+        let mut child = command
+            .arg("serve-api")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("no second process")?;
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
         Ok(Self { child, stdin, stdout })
@@ -57,9 +62,9 @@ impl StandIn {
         writeln!(self.stdin, "{line}").context("the stand-in has ended")?;
         let mut answer = String::new();
         self.stdout.read_line(&mut answer).context("the stand-in has ended")?;
-        match answer.trim_end().split_once(' ') {
-            Some(("ok", answer)) => Ok(answer.to_owned()),
-            _ => bail!("the stand-in answered {answer:?} to {line:?}"),
+        match answer.strip_prefix("ok") {
+            Some(answer) => Ok(answer.trim().to_owned()),
+            None => bail!("the stand-in answered {answer:?} to {line:?}"),
         }
     }
 }

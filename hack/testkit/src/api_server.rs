@@ -122,7 +122,8 @@ impl ApiServer {
     /// Changes an object in its place.
     pub fn edit(&self, resource: Resource, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
         self.shared.write(|state| {
-            let mut object = state.objects.get(&Key::new(resource, namespace, name)).expect("an object to edit").clone();
+            let mut object =
+                state.objects.get(&Key::new(resource, namespace, name)).expect("an object to edit").clone();
             edit(&mut object);
             state.objects.put(resource, object);
         });
@@ -136,7 +137,9 @@ impl ApiServer {
     /// Deletes every slice of a node, as a kubelet does that starts.
     pub fn wipe_slices(&self, node: &str) {
         self.shared.write(|state| {
-            for slice in state.objects.list(Resource::Slices).into_iter().filter(|slice| slice["spec"]["nodeName"] == node) {
+            for slice in
+                state.objects.list(Resource::Slices).into_iter().filter(|slice| slice["spec"]["nodeName"] == node)
+            {
                 state.objects.delete(&Key::of(Resource::Slices, &slice));
             }
         });

@@ -27,7 +27,9 @@ impl Claim {
     /// A claim that is allocated and has got nothing yet.
     pub fn new(name: &str) -> Self {
         // FNV-1a: the same UID for the same name in every run, so that it can stand in a golden.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self {
             namespace: "team".to_owned(),
             name: name.to_owned(),
@@ -67,7 +69,8 @@ impl Claim {
     /// With a share of a device.
     #[must_use]
     pub fn share(self, request: &str, device: &str, share: &str) -> Self {
-        let result = json!({"request": request, "driver": Self::DRIVER, "pool": Self::POOL, "device": device, "shareID": share});
+        let result =
+            json!({"request": request, "driver": Self::DRIVER, "pool": Self::POOL, "device": device, "shareID": share});
         self.result(result)
     }
 

@@ -54,7 +54,13 @@ pub fn authority_of_path(path: &Path) -> String {
 ///
 /// # Errors
 /// When the connection fails, ends early or gives no answer within `deadline`.
-pub async fn call(socket: &Path, authority: &str, method: &str, message: &[u8], deadline: Duration) -> io::Result<Outcome> {
+pub async fn call(
+    socket: &Path,
+    authority: &str,
+    method: &str,
+    message: &[u8],
+    deadline: Duration,
+) -> io::Result<Outcome> {
     match tokio::time::timeout(deadline, exchange(socket, authority, method, message)).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("{method}: no answer within {deadline:?}"))),
@@ -77,7 +83,9 @@ async fn exchange(socket: &Path, authority: &str, method: &str, message: &[u8]) 
 
     let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     request.extend(Frame::settings().encode());
-    request.extend(Frame { kind: HEADERS, flags: frame::END_HEADERS, stream: 1, payload: hpack::encode(&fields) }.encode());
+    request.extend(
+        Frame { kind: HEADERS, flags: frame::END_HEADERS, stream: 1, payload: hpack::encode(&fields) }.encode(),
+    );
     request.extend(Frame { kind: DATA, flags: frame::END_STREAM, stream: 1, payload: body }.encode());
     connection.write_all(&request).await?;
 
@@ -85,7 +93,9 @@ async fn exchange(socket: &Path, authority: &str, method: &str, message: &[u8]) 
     loop {
         let frame = Frame::read(&mut connection).await?;
         match frame.kind {
-            SETTINGS | PING if frame.flags & frame::ACK == 0 => connection.write_all(&frame.acknowledgement().encode()).await?,
+            SETTINGS | PING if frame.flags & frame::ACK == 0 => {
+                connection.write_all(&frame.acknowledgement().encode()).await?;
+            }
             DATA => received.extend(frame.payload),
             RST_STREAM => return Ok(Outcome::Reset(frame.number(0))),
             GOAWAY => return Ok(Outcome::Closed(frame.number(4))),

@@ -67,12 +67,13 @@ impl Record {
     }
 }
 
-/// Carries the steps out; when one fails, those before it and what it left are undone, so that all or nothing is done.
+/// Carries the steps out, but for the first `done`, which were carried out before; when one fails, all up to it are
+/// undone, so that all or nothing is done.
 ///
 /// # Errors
 /// The step's own error.
-pub fn execute<X: Executor>(executor: &X, steps: &[Step]) -> Result<(), Failed<X::Error>> {
-    for (index, step) in steps.iter().enumerate() {
+pub fn execute<X: Executor>(executor: &X, steps: &[Step], done: usize) -> Result<(), Failed<X::Error>> {
+    for (index, step) in steps.iter().enumerate().skip(done) {
         if let Err(cause) = executor.apply(step) {
             return Err(Failed { cause, left: revert(executor, &steps[..=index]) });
         }
@@ -161,11 +162,11 @@ mod tests {
     #[test]
     fn all_or_nothing_is_done() {
         let recorder = Recorder::default();
-        execute(&recorder, &steps()).unwrap();
+        execute(&recorder, &steps(), 0).unwrap();
         assert_eq!(*recorder.in_effect.borrow(), ["keep", "describe"]);
         for step in ["keep", "describe"] {
             let recorder = Recorder { cannot_apply: Some(step), ..Recorder::default() };
-            let failed = execute(&recorder, &steps()).unwrap_err();
+            let failed = execute(&recorder, &steps(), 0).unwrap_err();
             assert_eq!((failed.cause, failed.left), (step, vec![]));
             assert!(recorder.in_effect.borrow().is_empty(), "{step} failed and something is left");
         }
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn what_cannot_be_undone_keeps_its_owner() {
         let recorder = Recorder { cannot_undo: Some("describe"), ..Recorder::default() };
-        execute(&recorder, &steps()).unwrap();
+        execute(&recorder, &steps(), 0).unwrap();
         assert_eq!(revert(&recorder, &steps()), ["describe"]);
         assert_eq!(*recorder.in_effect.borrow(), ["keep", "describe"]);
         let recorder = Recorder { cannot_undo: None, ..recorder };

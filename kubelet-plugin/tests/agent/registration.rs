@@ -86,7 +86,6 @@ async fn a_registration_that_is_not_confirmed_is_offered_again() {
     forgetful.registration(1, testkit::PATIENCE).await;
     let second = forgetful.registration(2, Duration::from_secs(45)).await;
     assert_eq!(second.socket, node.kubelet_dir().join(REGISTRATION));
-    assert!(forgetful.failures().is_empty(), "{:?}", forgetful.failures());
     drop(forgetful);
     node.start_kubelet(Answer::Confirm);
     node.wait("/readyz", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;

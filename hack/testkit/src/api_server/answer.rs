@@ -25,7 +25,9 @@ pub(crate) fn refused(key: &Key, refused: &Refused) -> Response<Body> {
     match refused {
         Refused::NotFound => failure(404, "NotFound", &format!("{named} not found")),
         Refused::AlreadyExists => failure(409, "AlreadyExists", &format!("{named} already exists")),
-        Refused::Conflict(problem) => failure(409, "Conflict", &format!("Operation cannot be fulfilled on {named}: {problem}")),
+        Refused::Conflict(problem) => {
+            failure(409, "Conflict", &format!("Operation cannot be fulfilled on {named}: {problem}"))
+        }
     }
 }
 

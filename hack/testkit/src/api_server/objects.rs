@@ -114,7 +114,11 @@ impl Objects {
     /// Creates or replaces, without any condition.
     pub(crate) fn put(&mut self, resource: Resource, object: Value) -> Value {
         let key = Key::of(resource, &object);
-        if self.objects.contains_key(&key) { self.store(key, object, "MODIFIED") } else { self.store(key, object, "ADDED") }
+        if self.objects.contains_key(&key) {
+            self.store(key, object, "MODIFIED")
+        } else {
+            self.store(key, object, "ADDED")
+        }
     }
 
     pub(crate) fn create(&mut self, resource: Resource, object: Value) -> Result<Value, Refused> {
@@ -128,7 +132,9 @@ impl Objects {
     /// Replaces, if the object is still the one that the writer has seen.
     pub(crate) fn replace(&mut self, key: Key, object: Value) -> Result<Value, Refused> {
         let current = self.objects.get(&key).ok_or(Refused::NotFound)?;
-        for (field, problem) in [("uid", "the UID is not that of the object"), ("resourceVersion", "the object has been modified")] {
+        for (field, problem) in
+            [("uid", "the UID is not that of the object"), ("resourceVersion", "the object has been modified")]
+        {
             let wanted = &object["metadata"][field];
             if !wanted.is_null() && *wanted != current["metadata"][field] {
                 return Err(Refused::Conflict(problem));

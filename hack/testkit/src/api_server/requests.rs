@@ -16,7 +16,8 @@ impl Requests {
 
     /// The requests that were to change something.
     pub fn writes(&self) -> usize {
-        let writes = self.counts.iter().filter(|((verb, _), _)| ["create", "update", "delete"].contains(&verb.as_str()));
+        let writes =
+            self.counts.iter().filter(|((verb, _), _)| ["create", "update", "delete"].contains(&verb.as_str()));
         writes.map(|(_, count)| count).sum()
     }
 

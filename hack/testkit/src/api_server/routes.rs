@@ -28,10 +28,13 @@ pub(crate) fn router(shared: Shared) -> Router {
 }
 
 fn named(resource: Resource) -> axum::routing::MethodRouter<Shared> {
-    any(move |State(shared): State<Shared>, Path(path): Path<Vec<(String, String)>>, request: Request<Body>| async move {
-        let part = |wanted: &str| path.iter().find(|(part, _)| part == wanted).map_or("", |(_, value)| value.as_str());
-        one(shared, Key::new(resource, part("namespace"), part("name")), request).await
-    })
+    any(
+        move |State(shared): State<Shared>, Path(path): Path<Vec<(String, String)>>, request: Request<Body>| async move {
+            let part =
+                |wanted: &str| path.iter().find(|(part, _)| part == wanted).map_or("", |(_, value)| value.as_str());
+            one(shared, Key::new(resource, part("namespace"), part("name")), request).await
+        },
+    )
 }
 
 fn collection(resource: Resource) -> axum::routing::MethodRouter<Shared> {
@@ -56,7 +59,9 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
     let result = match verb {
         "get" => {
             let found = shared.state().objects.get(&key).cloned();
-            found.map(|object| if only_metadata { answer::metadata(&object) } else { object }).ok_or(super::objects::Refused::NotFound)
+            found
+                .map(|object| if only_metadata { answer::metadata(&object) } else { object })
+                .ok_or(super::objects::Refused::NotFound)
         }
         "update" => shared.write(|state| state.objects.replace(key.clone(), body)),
         _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {
@@ -102,9 +107,13 @@ async fn all(
         "list" => {
             let state = shared.state();
             let (api_version, kind) = resource.list_kind();
-            let items: Vec<Value> = state.objects.list(resource).into_iter().filter(|object| selector.matches(object)).collect();
+            let items: Vec<Value> =
+                state.objects.list(resource).into_iter().filter(|object| selector.matches(object)).collect();
             let metadata = json!({"resourceVersion": state.objects.revision().to_string()});
-            answer::object(StatusCode::OK, &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}))
+            answer::object(
+                StatusCode::OK,
+                &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}),
+            )
         }
         _ => {
             let timeout = Duration::from_secs(parameter("timeoutSeconds").parse().unwrap_or(300));
@@ -132,7 +141,10 @@ async fn admit(shared: &Shared, verb: &str, resource: Resource) -> Option<Respon
 }
 
 fn wants_metadata(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("as=PartialObjectMetadata;"))
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("as=PartialObjectMetadata;"))
 }
 
 async fn body(request: Request<Body>) -> Value {

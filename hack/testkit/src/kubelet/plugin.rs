@@ -118,8 +118,10 @@ impl Plugin {
     /// When the call fails or does not answer for the claim.
     pub async fn prepare_v1beta1(&self, claim: &Claim) -> Result<Vec<dra_v1beta1::Device>, String> {
         let Claim { namespace, name, uid, .. } = claim.clone();
-        let request = dra_v1beta1::NodePrepareResourcesRequest { claims: vec![dra_v1beta1::Claim { namespace, uid, name }] };
-        let mut response = self.v1beta1().node_prepare_resources(request).await.expect("NodePrepareResources").into_inner();
+        let request =
+            dra_v1beta1::NodePrepareResourcesRequest { claims: vec![dra_v1beta1::Claim { namespace, uid, name }] };
+        let mut response =
+            self.v1beta1().node_prepare_resources(request).await.expect("NodePrepareResources").into_inner();
         let answer = response.claims.remove(&claim.uid).expect("an answer for the claim");
         if answer.error.is_empty() { Ok(answer.devices) } else { Err(answer.error) }
     }
@@ -130,7 +132,11 @@ impl Plugin {
     /// When the plugin does not serve it.
     pub async fn health(&self) -> Streaming<health_v1::NodeWatchResourcesResponse> {
         let request = health_v1::NodeWatchResourcesRequest {};
-        HealthV1::new(self.channel.clone()).node_watch_resources(request).await.expect("NodeWatchResources").into_inner()
+        HealthV1::new(self.channel.clone())
+            .node_watch_resources(request)
+            .await
+            .expect("NodeWatchResources")
+            .into_inner()
     }
 
     /// The health stream of v1alpha1.
@@ -139,7 +145,11 @@ impl Plugin {
     /// When the plugin does not serve it.
     pub async fn health_v1alpha1(&self) -> Streaming<health_v1alpha1::NodeWatchResourcesResponse> {
         let request = health_v1alpha1::NodeWatchResourcesRequest {};
-        HealthV1Alpha1::new(self.channel.clone()).node_watch_resources(request).await.expect("NodeWatchResources").into_inner()
+        HealthV1Alpha1::new(self.channel.clone())
+            .node_watch_resources(request)
+            .await
+            .expect("NodeWatchResources")
+            .into_inner()
     }
 }
 

@@ -79,11 +79,19 @@ async fn register(socket: &Path, answer: &Answer) -> Result<PluginInfo, String> 
 }
 
 /// As the kubelet calls: with the percent-encoded path as authority.
-async fn call<M: Message + Default>(socket: &Path, method: &str, request: &impl Message, deadline: Duration) -> Result<M, String> {
+async fn call<M: Message + Default>(
+    socket: &Path,
+    method: &str,
+    request: &impl Message,
+    deadline: Duration,
+) -> Result<M, String> {
     let authority = raw::authority_of_path(socket);
-    let outcome = raw::call(socket, &authority, &format!("{SERVICE}/{method}"), &request.encode_to_vec(), deadline).await;
+    let outcome =
+        raw::call(socket, &authority, &format!("{SERVICE}/{method}"), &request.encode_to_vec(), deadline).await;
     match outcome.map_err(|error| error.to_string())? {
-        Outcome::Answered { status: 0, message, .. } => M::decode(message.as_slice()).map_err(|error| error.to_string()),
+        Outcome::Answered { status: 0, message, .. } => {
+            M::decode(message.as_slice()).map_err(|error| error.to_string())
+        }
         other => Err(format!("{method}: {other:?}")),
     }
 }

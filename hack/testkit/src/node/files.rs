@@ -40,9 +40,11 @@ impl Node {
         names(&self.cdi_dir())
     }
 
-    /// The names of the files with the agent's records.
+    /// The names of the files with the agent's records, and of what else is there but its counter of changes.
     pub fn records(&self) -> Vec<String> {
-        names(&self.state_dir().join(Claim::DRIVER))
+        let mut names = names(&self.state_dir().join(Claim::DRIVER));
+        names.retain(|name| name != "changes");
+        names
     }
 
     /// Where a claim's spec is.
