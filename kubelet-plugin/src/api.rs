@@ -66,8 +66,12 @@ pub(crate) async fn node(client: &Client, name: &str) -> Result<NodeIdentity, ku
 
 /// An error of the client with its causes, cut to what an event can hold.
 pub(crate) fn brief(error: &kube::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut text = match error {
+        // What the server said; the whole of its status is long and for machines.
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        _ => error.to_string(),
+    };
+    let mut source = std::error::Error::source(error).filter(|_| !matches!(error, kube::Error::Api(_)));
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

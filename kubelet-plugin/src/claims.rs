@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use kube::Client;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, Ledger, PreparedDevice, Record,
-    Refusal, allocations, execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, PreparedDevice, Record, Refusal,
+    allocations, execute, plan, repair, revert,
 };
 use tessera_driver::Root;
 use tracing::{info, warn};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::api::{self, ClaimReadError};
 use crate::disk::{Disk, DiskError};
 use crate::hardware::Observed;
+use crate::ledger::Transaction;
 use crate::metrics::{Metrics, Operation};
 
 /// Everything about the claims of one driver on this node.
@@ -63,37 +64,53 @@ impl Claims {
         let Parts { identity, root, client, observed, disk, metrics } = parts;
         let claims = Self { identity, root, client, observed, disk, busy: Mutex::default(), metrics };
         let ledger = claims.disk.ledger.exclusively(|ledger| ledger.ledger().clone()).map_err(DiskError::from)?;
-        claims.sweep(&ledger);
         info!(claims = ledger.records().count(), "took over the ledger");
+        if claims.disk.ledger.is_alone() {
+            // What an agent that died in the middle of a write left; one that lives may be about to use it.
+            claims.disk.specs.sweep().inspect_err(|error| warn!(%error, "cannot clear up the CDI directory")).ok();
+        }
+        claims.sweep();
         Ok(claims)
     }
 
-    /// Does again what is missing of claims, and removes what belongs to none. What fails is told and tried again when
-    /// the kubelet calls: it must not keep the agent from serving the other claims.
-    fn sweep(&self, ledger: &Ledger) {
-        for record in ledger.records() {
-            if let Err(error) = self.mend(record) {
-                warn!(claim = %record.claim, uid = %record.claim.uid, %error, "cannot mend a claim's files");
+    /// Does again what is missing of claims, and removes what belongs to none: at the start and every minute, since
+    /// running containers rely on it and nobody asks again. What fails is told and tried again.
+    pub(crate) fn sweep(&self) {
+        let uids = |ledger: &mut Transaction<'_>| -> Vec<_> {
+            ledger.ledger().records().map(|record| record.claim.uid.clone()).collect()
+        };
+        let prepared = self.disk.ledger.exclusively(uids).unwrap_or_else(|error| {
+            warn!(%error, "cannot read the ledger");
+            Vec::new()
+        });
+        for uid in &prepared {
+            if let Err(error) = self.mend(uid) {
+                warn!(%uid, %error, "cannot mend a claim's files");
             }
         }
-        // What a crash in the middle of a write left.
-        if let Err(error) = self.disk.specs.sweep() {
-            warn!(%error, "cannot remove unfinished CDI specs");
-        }
         let kind = self.identity.cdi_kind();
-        let owner = |file: &cdi::FileName| {
-            file.transient_id(kind).map(|id| id.parse().is_ok_and(|uid| ledger.get(&uid).is_some()))
-        };
         let present = self.disk.specs.list(&cdi::FileName::transient_prefix(kind)).unwrap_or_else(|error| {
             warn!(%error, "cannot look for CDI specs that belong to no claim");
             Vec::new()
         });
-        for file in present.iter().filter(|file| owner(file) == Some(false)) {
-            info!(%file, "removing a CDI spec that belongs to no claim");
-            if let Err(error) = self.disk.specs.remove(file) {
-                warn!(%file, %error, "cannot remove it");
+        for file in present {
+            if let Some(uid) = file.transient_id(kind).map(str::to_owned)
+                && let Err(error) = self.remove_stray(&file, &uid)
+            {
+                warn!(%file, %error, "cannot remove a CDI spec that belongs to no claim");
             }
         }
+    }
+
+    /// Removes a spec that no record owns. While nobody else changes the ledger: a record is there before its spec.
+    fn remove_stray(&self, file: &cdi::FileName, uid: &str) -> Result<(), DiskError> {
+        self.disk.ledger.exclusively(|ledger| {
+            if uid.parse().is_ok_and(|uid| ledger.ledger().get(&uid).is_some()) {
+                return Ok(());
+            }
+            info!(%file, "removing a CDI spec that belongs to no claim");
+            self.disk.specs.remove(file).map(|_| ()).map_err(DiskError::from)
+        })?
     }
 
     /// Prepares a claim; a repeated call gives the same answer.
@@ -170,17 +187,26 @@ impl Claims {
                 Some(Condition::Ready) => {}
             }
         }
-        let devices = record.devices.clone();
-        self.blocking(move |claims| claims.mend(&record)).await?;
-        Ok(devices)
+        let uid = record.claim.uid.clone();
+        self.blocking(move |claims| claims.mend(&uid)).await?;
+        Ok(record.devices)
     }
 
-    /// Does again what is missing or damaged of a claim.
-    fn mend(&self, record: &Record) -> Result<(), OperationError> {
-        if repair(&self.disk, &record.steps(&self.identity)?)? > 0 {
-            warn!(claim = %record.claim, uid = %record.claim.uid, "wrote lost or damaged files of a claim again");
-        }
-        Ok(())
+    /// Does again what is missing or damaged of a claim, if it is still prepared. While nobody else changes the ledger:
+    /// a claim that is undone meanwhile must not come back.
+    fn mend(&self, uid: &ClaimUid) -> Result<(), OperationError> {
+        self.disk
+            .ledger
+            .exclusively(|ledger| {
+                let Some(record) = ledger.ledger().get(uid).cloned() else { return Ok(()) };
+                let steps = record.steps(&self.identity)?;
+                let kept = ledger.keep(&record).map_err(DiskError::from)?;
+                if repair(&self.disk, &steps[1..])? > 0 || !kept {
+                    warn!(claim = %record.claim, %uid, "wrote lost or damaged files of a claim again");
+                }
+                Ok(())
+            })
+            .map_err(DiskError::from)?
     }
 
     /// Undoes what was prepared for a claim. Needs no API server, and succeeds for what is unknown.

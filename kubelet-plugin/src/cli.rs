@@ -75,6 +75,10 @@ pub struct RunOptions {
     /// The kubelet's directory; must be the same path inside and outside of the agent's container.
     #[arg(long, env = "TESSERA_KUBELET_DIR", default_value = "/var/lib/kubelet", value_name = "DIR")]
     pub kubelet_dir: PathBuf,
+    /// What tells this agent's sockets from those of another one on the node, while one replaces the other: the UID of
+    /// its pod. Letters, digits and -, at most 63.
+    #[arg(long, env = "POD_UID", value_name = "UID", value_parser = instance)]
+    pub instance: Option<String>,
     /// Directory for CDI specs; one of those that the container runtime reads.
     #[arg(long, env = "TESSERA_CDI_DIR", default_value = "/var/run/cdi", value_name = "DIR")]
     pub cdi_dir: PathBuf,
@@ -142,6 +146,15 @@ fn http_address(text: &str) -> Result<Http, String> {
     text.parse()
         .map(Http::At)
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".to_owned())
+}
+
+fn instance(text: &str) -> Result<String, String> {
+    let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if allowed && (1..=63).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 63 letters, digits and -".to_owned())
+    }
 }
 
 fn rescan(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,9 @@ pub(crate) struct SharedLedger {
     boot_id: String,
     /// Locked while an agent works with the records; holds the number of changes that were ever made to them.
     changes: File,
+    /// Locked for as long as an agent lives, so that another one can tell.
+    _alive: File,
+    alone: bool,
     /// A panic while it is locked does no harm: what is on disk is read again when the number of changes differs.
     known: Mutex<Known>,
     metrics: Metrics,
@@ -41,16 +44,17 @@ pub(crate) struct Transaction<'a> {
 impl SharedLedger {
     /// Opens the ledger in the store's directory and reads it.
     pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics) -> Result<Self, StoreError> {
-        let path = store.directory().join("changes");
-        let changes = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| StoreError::new(path, source))?;
-        let shared = Self { store, boot_id, changes, known: Mutex::default(), metrics };
+        let open = |name: &str| {
+            let path = store.directory().join(name);
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+            file.map_err(|source| StoreError::new(path, source))
+        };
+        let (changes, alive) = (open("changes")?, open("agents")?);
+        let alone = alive.try_lock().is_ok();
+        // From exclusive to shared, or to shared beside the other agent's.
+        alive.lock_shared().map_err(|source| StoreError::new(store.directory().join("agents"), source))?;
+        let shared = Self { store, boot_id, changes, _alive: alive, alone, known: Mutex::default(), metrics };
         shared.exclusively(|_| ())?;
         Ok(shared)
     }
@@ -67,6 +71,11 @@ impl SharedLedger {
         self.metrics.claims(known.ledger.records().count());
         self.changes.unlock().map_err(failed)?;
         result
+    }
+
+    /// Whether no other agent was alive on the node when this one started.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Every device that some claim holds, as far as is known without waiting for another agent.
@@ -123,6 +132,15 @@ impl Transaction<'_> {
         self.shared.store.write(record)?;
         self.known.ledger.insert(record.clone());
         Ok(())
+    }
+
+    /// Writes a record that is in the ledger again if its file is gone; says whether it was there.
+    pub(crate) fn keep(&mut self, record: &Record) -> Result<bool, StoreError> {
+        let there = self.shared.store.contains(&record.claim.uid);
+        if !there {
+            self.insert(record)?;
+        }
+        Ok(there)
     }
 
     /// Removes a claim's record. That there is none is fine.

@@ -7,6 +7,7 @@ pub mod cli;
 
 mod api;
 mod claims;
+mod directories;
 mod disk;
 mod dra;
 mod hardware;

@@ -1,8 +1,5 @@
 //! `tessera-agent run`: everything wired together, started in order, stopped in order.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::claims::{Claims, Parts};
 use crate::cli::{HardwareOptions, Http, LogFormat, RunOptions};
+use crate::directories::Directories;
 use crate::disk::Disk;
 use crate::dra::Dra;
 use crate::hardware::Observed;
@@ -40,6 +38,8 @@ use crate::{api, hardware};
 
 /// A prepare that comes right at the start should find the hardware looked at; a driver that hangs holds up no more.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// A file that is lost or that nobody owns is put right within this time.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Calls that are under way when the agent is told to stop are given this long.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
@@ -84,7 +84,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let directories = Directories::check(&options.kubelet_dir, driver.as_str())?;
     // First of all: a kubelet that knows an earlier agent's socket waits for an answer as soon as it can connect, while
     // a refused connection costs a pod more than a minute.
-    let mut socket = Socket::bind(directories.plugin.join("dra@kubelet.sock"))?;
+    let mut socket = Socket::bind(directories.dra_socket(options.instance.as_deref()))?;
     let identity = Identity::new(driver.clone(), node.clone(), boot_id()?).context("--nvidia-driver-name")?;
     let metrics = Metrics::new(driver.as_str());
     let client = api::client(options.kubeconfig.as_deref()).await?;
@@ -131,9 +131,11 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let plugin = Plugin {
         driver: driver.to_string(),
         endpoint: socket.path().to_owned(),
-        socket: directories.registry.join(format!("{driver}-reg@kubelet.sock")),
+        socket: directories.registration_socket(driver.as_str(), options.instance.as_deref()),
     };
-    let dra = Dra::new(Arc::new(claims));
+    let claims = Arc::new(claims);
+    tasks.spawn(sweep_again_and_again(Arc::clone(&claims), stop.clone()));
+    let dra = Dra::new(claims);
     let health = Health::new(identity.pool(), observed, stop.clone());
     let serving = Server::builder()
         .add_service(DraV1::new(dra.clone()))
@@ -168,6 +170,16 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     }
 }
 
+/// What running containers need is looked after for as long as the agent runs.
+async fn sweep_again_and_again(claims: Arc<Claims>, stop: CancellationToken) -> anyhow::Result<()> {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+        let claims = Arc::clone(&claims);
+        // A panic in it is in the log, and must not end the agent.
+        let _ = tokio::task::spawn_blocking(move || claims.sweep()).await;
+    }
+    Ok(())
+}
+
 /// Waits until the hardware has been looked at, whatever came of it.
 async fn first_look(mut observed: Observed) {
     if tokio::time::timeout(FIRST_LOOK, observed.wait_for(Option::is_some)).await.is_err() {
@@ -184,32 +196,5 @@ async fn told_to_stop() {
     tokio::select! {
         _ = terminate.recv() => info!("told to stop"),
         _ = interrupt.recv() => info!("interrupted"),
-    }
-}
-
-/// The kubelet's directories that the agent works in.
-struct Directories {
-    registry: PathBuf,
-    plugin: PathBuf,
-}
-
-impl Directories {
-    /// The kubelet makes the registry; the driver's own directory is the agent's to make.
-    fn check(kubelet: &Path, driver: &str) -> anyhow::Result<Self> {
-        let registry = kubelet.join("plugins_registry");
-        if !registry.is_dir() {
-            bail!(
-                "--kubelet-dir {}: it has no directory plugins_registry; it must be the root directory of this node's \
-                 running kubelet (its --root-dir)",
-                kubelet.display()
-            );
-        }
-        let plugin = kubelet.join("plugins").join(driver);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&plugin)
-            .with_context(|| format!("--kubelet-dir {}: cannot make {}", kubelet.display(), plugin.display()))?;
-        Ok(Self { registry, plugin })
     }
 }

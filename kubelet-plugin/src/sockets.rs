@@ -11,7 +11,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tracing::warn;
 
 /// A kernel's limit: `sun_path` without its final NUL.
-const PATH_BYTES: usize = 107;
+pub(crate) const PATH_BYTES: usize = 107;
 
 /// A socket that is removed when dropped. For the registration socket that means: deregistered.
 pub(crate) struct Socket {

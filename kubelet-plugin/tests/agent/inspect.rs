@@ -28,12 +28,9 @@ async fn a_driver_that_cannot_be_used_is_told() {
     foreign[18..20].copy_from_slice(&[2, 0]);
     let without_driver = Node::without_driver(AGENT);
     let mut texts = vec![said("no driver", &without_driver)];
-    for (what, content) in [
-        ("another machine's", foreign),
-        ("a text", b"not a library\n".to_vec()),
-        ("cut", good[..5000].to_vec()),
-        ("empty", Vec::new()),
-    ] {
+    for (what, content) in
+        [("another machine's", foreign), ("a text", b"not a library\n".to_vec()), ("empty", Vec::new())]
+    {
         replace(&library, &content);
         texts.push(said(what, &node));
     }

@@ -40,10 +40,10 @@ impl Node {
         names(&self.cdi_dir())
     }
 
-    /// The names of the files with the agent's records, and of what else is there but its counter of changes.
+    /// The names of the files with the agent's records, and of what else is there but what all claims share.
     pub fn records(&self) -> Vec<String> {
         let mut names = names(&self.state_dir().join(Claim::DRIVER));
-        names.retain(|name| name != "changes");
+        names.retain(|name| name != "changes" && name != "agents");
         names
     }
 
