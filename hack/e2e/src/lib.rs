@@ -28,8 +28,8 @@ pub fn shared() -> &'static SimulatedNode {
 /// A node of one's own, with the agent running and everything published.
 pub fn own(name: &str, hardware: &str) -> SimulatedNode {
     let node = without_agent(name, hardware);
-    node.start_agent(&["--rescan", "0.5", "--log", "info,tessera_agent=debug"]).unwrap();
-    node.wait_for_agent(PATIENCE).unwrap();
+    node.agent().start(&["--rescan", "0.5", "--log", "info,tessera_agent=debug"]).unwrap();
+    node.agent().wait_until_ready(PATIENCE).unwrap();
     node
 }
 

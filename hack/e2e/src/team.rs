@@ -168,7 +168,7 @@ impl Drop for Team<'_> {
                 self.try_kubectl(&["get", "pods,resourceclaims", "-o", "wide"]).unwrap_or_else(|error| error)
             );
             eprintln!("{}", self.try_kubectl(&["get", "events"]).unwrap_or_else(|error| error));
-            eprintln!("{}", self.node.agent_log_end().unwrap_or_default());
+            eprintln!("{}", self.node.agent().log_end());
         }
         for arguments in [
             &["delete", "pods", "--all", "--timeout=60s"][..],

@@ -1,5 +1,7 @@
 //! What happens when parts of a node die, restart or break. Each test has a node of its own.
 
+use std::time::Duration;
+
 use cluster::Signal;
 use e2e::{
     PATIENCE, Team, claim, container, eventually, has_taints_and_more, kubernetes, one_gpu, own, pod, request,
@@ -32,9 +34,9 @@ fn a_killed_agent_comes_back_as_if_nothing_had_been() {
     team.run_with_one_gpu("before", &["devices"]);
     let (slices, pod_before) = (stamps(&node), restarts(&team, "before"));
 
-    node.stop_agent(Signal::KILL).unwrap();
-    node.start_agent(&[]).unwrap();
-    node.wait_for_agent(PATIENCE).unwrap();
+    node.agent().stop(Signal::KILL).unwrap();
+    node.agent().start(&[]).unwrap();
+    node.agent().wait_until_ready(PATIENCE).unwrap();
     // A prepare works at once: the new pod needs nothing but the scheduler and this agent.
     team.run_with_one_gpu("after", &["devices"]);
     assert!(!team.kubectl(&["get", "events"]).contains("FailedPrepareDynamicResources"));
@@ -52,7 +54,7 @@ fn a_killed_agent_comes_back_as_if_nothing_had_been() {
 fn a_stopped_agent_leaves_its_slices_and_no_socket() {
     let node = own("stop-agent", "dgx-h100");
     let slices = stamps(&node);
-    let ended = node.stop_agent(Signal::TERM).unwrap();
+    let ended = node.agent().stop(Signal::TERM).unwrap();
     assert!(ended.contains('0'), "{ended}");
     let sockets = || {
         let directories = ["var/lib/kubelet/plugins_registry", "var/lib/kubelet/plugins/gpu.nvidia.com"];
@@ -60,7 +62,7 @@ fn a_stopped_agent_leaves_its_slices_and_no_socket() {
     };
     assert_eq!(sockets(), 0);
     assert_eq!(stamps(&node), slices);
-    node.start_agent(&[]).unwrap();
+    node.agent().start(&[]).unwrap();
     eventually("both sockets", || (sockets() == 2).then_some(()));
 }
 
@@ -179,7 +181,7 @@ fn a_node_without_a_driver_idles_and_looks_again() {
     let library = node.machine().library();
     let aside = library.with_extension("aside");
     std::fs::rename(&library, &aside).unwrap();
-    node.start_agent(&["--rescan", "0.5"]).unwrap();
+    node.agent().start(&["--rescan", "0.5"]).unwrap();
     eventually("an empty slice", || {
         let slices = node.slices().unwrap();
         (slices.len() == 1 && slices[0]["spec"]["devices"].is_null()).then_some(())
@@ -233,4 +235,44 @@ fn a_device_is_not_given_away_while_a_pod_that_was_deleted_by_force_still_has_it
     team.wait_running_within(4 * PATIENCE, "new");
     eventually("the old claim's files are gone", || team.files_of(&uid).is_empty().then_some(()));
     assert_eq!(team.gpus_seen("new", "main").len(), 1);
+}
+
+#[test]
+fn an_upgrade_fails_no_prepare() {
+    let node = without_agent("upgrade", "h100x16");
+    let team = Team::new(&node, "upgrade");
+    let (old, new) = (node.agent(), node.another_agent("new"));
+    old.start(&["--instance", "old"]).unwrap();
+    old.wait_until_ready(PATIENCE).unwrap();
+    let slices = stamps(&node);
+
+    // A pod every 300 ms, from before the new agent comes until after the old one has gone.
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            new.start(&["--instance", "new", "--http", "off"]).unwrap();
+            new.wait_until_ready(PATIENCE).unwrap();
+            old.stop(Signal::TERM).unwrap();
+        });
+        let mut number = 0;
+        let mut after = 0;
+        while after < 4 && number < 16 {
+            let name = format!("pod-{number}");
+            let uses = [json!({"name": "gpu", "resourceClaimName": name})];
+            team.apply(&[claim(&name, &one_gpu()), pod(&name, &uses, &[container("main", &["gpu"], &["devices"])])]);
+            number += 1;
+            after += i32::from(upgrade.is_finished());
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        upgrade.join().unwrap();
+        for number in 0..number {
+            team.wait_running(&format!("pod-{number}"));
+        }
+    });
+    assert!(!team.kubectl(&["get", "events"]).contains("FailedPrepareDynamicResources"));
+    assert_eq!(stamps(&node), slices, "not a single write");
+    // The new one undoes what the old one prepared.
+    let uid = team.uid_of("pod-0");
+    team.delete_pod("pod-0");
+    eventually("the files of the claim are gone", || team.files_of(&uid).is_empty().then_some(()));
 }

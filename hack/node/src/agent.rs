@@ -2,85 +2,102 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cluster::Cluster;
+use cluster::{Cluster, Signal};
 
 use crate::SimulatedNode;
-
-/// The name of the agent among the node's services.
-pub const AGENT: &str = "tessera-agent";
 
 /// What each agent logs once when it has read its state.
 const AT_WORK: &str = "took over the ledger";
 const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(15);
+
+/// A tessera-agent of a node, running or not.
+pub struct Agent<'a> {
+    cluster: &'a Cluster,
+    service: String,
+}
 
 impl SimulatedNode {
-    /// Starts the agent inside the node. `arguments` come after those that every node needs. Returns once it works with
-    /// its state, before it has registered or published.
-    pub fn start_agent(&self, arguments: &[&str]) -> Result<()> {
-        let earlier = self.agent_log_text().matches(AT_WORK).count();
+    /// The node's agent.
+    pub fn agent(&self) -> Agent<'_> {
+        Agent { cluster: self.cluster(), service: "tessera-agent".to_owned() }
+    }
+
+    /// Another agent, with sockets of its own, as while one replaces the other.
+    pub fn another_agent(&self, name: &str) -> Agent<'_> {
+        Agent { cluster: self.cluster(), service: format!("tessera-agent-{name}") }
+    }
+}
+
+impl Agent<'_> {
+    /// Starts it inside the node. `arguments` come after those that every node needs. Returns once it works with its
+    /// state, before it has registered or published.
+    pub fn start(&self, arguments: &[&str]) -> Result<()> {
+        let earlier = self.log().matches(AT_WORK).count();
         let hardware = format!("/run/cluster/{}", crate::HARDWARE);
         let program = program()?;
         let fixed = [
             program.to_str().context("the target directory's path is not UTF-8")?,
             "run",
             "--node-name",
-            self.cluster().node_name(),
+            self.cluster.node_name(),
             "--root",
             &hardware,
             "--kubeconfig",
             Cluster::AGENT_KUBECONFIG,
         ];
         let argv: Vec<String> = fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
-        self.cluster().start_service(AGENT, &argv, &[])?;
+        self.cluster.start_service(&self.service, &argv, &[])?;
         self.wait_for_log("it does not start", START, |log| log.matches(AT_WORK).count() > earlier)
     }
 
-    /// Waits until the agent that was started last is registered with the kubelet and has published.
-    pub fn wait_for_agent(&self, timeout: Duration) -> Result<()> {
+    /// Sends it a signal and waits for its end; says how it ended.
+    pub fn stop(&self, signal: Signal) -> Result<String> {
+        self.cluster.stop_service(&self.service, signal, STOP)
+    }
+
+    /// Waits until the one that was started last is registered with the kubelet and has published.
+    pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
         self.wait_for_log("it is not ready", timeout, |log| {
             let own = log.rfind(AT_WORK).map_or("", |start| &log[start..]);
             own.contains("registered with the kubelet") && own.contains("the slices are published")
         })
     }
 
+    /// Where everything goes that it and its predecessors write, on the host.
+    pub fn log_path(&self) -> PathBuf {
+        self.cluster.service_log(&self.service)
+    }
+
+    /// The last lines of its log.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     fn wait_for_log(&self, trouble: &str, timeout: Duration, good: impl Fn(&str) -> bool) -> Result<()> {
         let deadline = Instant::now() + timeout;
-        while !good(&self.agent_log_text()) {
+        while !good(&self.log()) {
             if Instant::now() > deadline {
-                bail!(
-                    "tessera-agent: {trouble}, after {} s; its log ends with:\n{}",
-                    timeout.as_secs(),
-                    self.agent_log_end()?
-                );
+                let seconds = timeout.as_secs();
+                bail!("{}: {trouble}, after {seconds} s; its log ends with:\n{}", self.service, self.log_end());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
-    }
-
-    fn agent_log_text(&self) -> String {
-        std::fs::read_to_string(self.agent_log()).unwrap_or_default()
-    }
-
-    /// The last lines that the agent wrote.
-    pub fn agent_log_end(&self) -> Result<String> {
-        let path = self.agent_log();
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let lines: Vec<_> = text.lines().collect();
-        Ok(lines[lines.len().saturating_sub(20)..].join("\n"))
     }
 }
 
 /// The agent that was built beside the running program.
 fn program() -> Result<PathBuf> {
     let running = std::env::current_exe().context("the path of the running program")?;
-    let found = running
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join("tessera-agent"))
-        .find(|path| path.is_file());
-    match found {
+    let mut directories = running.ancestors().skip(1).take(2);
+    match directories.find_map(|directory| Some(directory.join("tessera-agent")).filter(|path| path.is_file())) {
         Some(path) => Ok(path),
         None => bail!("no tessera-agent beside {}; build it: cargo build -p tessera-agent", running.display()),
     }

@@ -1,17 +1,16 @@
 //! A real Kubernetes node with simulated accelerators and Tessera on it: what the demo shows, what `cargo xtask cluster`
 //! hands out and what the end-to-end tests run on.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cluster::{Cluster, ClusterName, Options, Progress, Signal};
+use cluster::{Cluster, ClusterName, Options, Progress};
 use serde_json::Value;
 use simulated_hardware::{Machine, Profile};
 
 mod agent;
 
-pub use agent::AGENT;
+pub use agent::Agent;
 
 /// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";
@@ -88,20 +87,10 @@ impl SimulatedNode {
                 bail!(
                     "{found} devices are published after {} s, expected {number}; the agent's log ends with:\n{}",
                     timeout.as_secs(),
-                    self.agent_log_end()?
+                    self.agent().log_end()
                 );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    /// Stops the agent with a signal and waits for its end.
-    pub fn stop_agent(&self, signal: Signal) -> Result<String> {
-        self.cluster.stop_service(AGENT, signal, Duration::from_secs(15))
-    }
-
-    /// Everything that the agents of this node wrote, on the host.
-    pub fn agent_log(&self) -> PathBuf {
-        self.cluster.service_log(AGENT)
     }
 }

@@ -140,8 +140,8 @@ fn start(up: &Up) -> Result<()> {
     let mut reporter = Reporter::new();
     let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
     if !up.no_agent {
-        node.start_agent(&[])?;
-        node.wait_for_agent(Duration::from_secs(30))?;
+        node.agent().start(&[])?;
+        node.agent().wait_until_ready(Duration::from_secs(30))?;
     }
     let name = &up.name.name;
     println!("cluster {name} is up: cargo xtask cluster kubectl --name {name} -- get resourceslices");
@@ -178,12 +178,12 @@ fn agent(name: &ClusterName, action: AgentAction) -> Result<()> {
     match action {
         AgentAction::Start => {
             builds::programs()?;
-            node.start_agent(&[])
+            node.agent().start(&[])
         }
-        AgentAction::Stop => node.stop_agent(Signal::TERM).map(|ended| println!("ended: {ended}")),
-        AgentAction::Kill => node.stop_agent(Signal::KILL).map(|ended| println!("ended: {ended}")),
+        AgentAction::Stop => node.agent().stop(Signal::TERM).map(|ended| println!("ended: {ended}")),
+        AgentAction::Kill => node.agent().stop(Signal::KILL).map(|ended| println!("ended: {ended}")),
         AgentAction::Log => {
-            let path = node.agent_log();
+            let path = node.agent().log_path();
             let log = fs::read_to_string(&path).with_context(|| format!("no agent was started: {}", path.display()))?;
             print!("{log}");
             Ok(())

@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let node = SimulatedNode::up(&cluster::Options::new(name), &options.hardware, &mut |step| reporter.report(step))?;
     let result = show(&node);
     if result.is_err() {
-        eprintln!("\nThe agent's log ends with:\n{}", node.agent_log_end().unwrap_or_default());
+        eprintln!("\nThe agent's log ends with:\n{}", node.agent().log_end());
     }
     heading("Taking everything down");
     let down = node.down();
@@ -89,8 +89,8 @@ fn show(node: &SimulatedNode) -> Result<()> {
     let cluster = node.cluster();
     heading("Starting tessera-agent on the node");
     let started = Instant::now();
-    node.start_agent(&[])?;
-    node.wait_for_agent(Duration::from_secs(30))?;
+    node.agent().start(&[])?;
+    node.agent().wait_until_ready(Duration::from_secs(30))?;
     println!("    {:5.1} s  registered with the kubelet, slices published", started.elapsed().as_secs_f64());
 
     heading("A pod that claims one GPU by class and CEL");
@@ -107,7 +107,7 @@ fn show(node: &SimulatedNode) -> Result<()> {
         "The pod's own view: its device nodes, its environment, and the kernel's answer when it makes another GPU's node",
     );
     println!("{}", cluster.kubectl_output(&["logs", "demo"])?.trim_end());
-    node.stop_agent(Signal::TERM)?;
+    node.agent().stop(Signal::TERM)?;
     Ok(())
 }
 
