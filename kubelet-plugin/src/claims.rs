@@ -1,5 +1,8 @@
 //! Claims: prepared, answered again, undone. Claims run side by side; only calls for the same claim wait for each
 //! other.
+//!
+//! Files are written on the async workers: both directories are in memory, and handing the work to another thread would
+//! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,7 +120,7 @@ impl Claims {
     ///
     /// # Errors
     /// Nothing is left behind then.
-    pub(crate) async fn prepare(self: &Arc<Self>, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+    pub(crate) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
         let started = Instant::now();
         let result = self.prepare_exclusively(claim).await;
         self.metrics.operation(Operation::Prepare, result.is_ok(), started.elapsed());
@@ -128,19 +131,17 @@ impl Claims {
         result
     }
 
-    async fn prepare_exclusively(self: &Arc<Self>, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+    async fn prepare_exclusively(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
         let _busy = self.exclusively(&claim.uid).await;
-        let uid = claim.uid.clone();
-        if let Some(record) = self.blocking(move |claims| claims.recall(&uid)).await? {
-            return self.prepared_before(record).await;
+        if let Some(record) = self.recall(&claim.uid)? {
+            return self.prepared_before(record);
         }
         let object = api::claim(&self.client, claim).await?;
         let allocations = allocations(&object, claim, &self.identity)?;
         if allocations.is_empty() {
             return Ok(Vec::new());
         }
-        let claim = claim.clone();
-        self.blocking(move |claims| claims.carry_out(&claim, &allocations)).await
+        self.carry_out(claim, &allocations)
     }
 
     fn recall(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
@@ -176,7 +177,7 @@ impl Claims {
     }
 
     /// Answers from the ledger, once it is true that the container can be started with the answer.
-    async fn prepared_before(self: &Arc<Self>, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+    fn prepared_before(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         let inventory = self.inventory();
         for device in &record.devices {
             match inventory.find(&device.device).map(|device| &device.condition) {
@@ -187,8 +188,7 @@ impl Claims {
                 Some(Condition::Ready) => {}
             }
         }
-        let uid = record.claim.uid.clone();
-        self.blocking(move |claims| claims.mend(&uid)).await?;
+        self.mend(&record.claim.uid)?;
         Ok(record.devices)
     }
 
@@ -210,12 +210,11 @@ impl Claims {
     }
 
     /// Undoes what was prepared for a claim. Needs no API server, and succeeds for what is unknown.
-    pub(crate) async fn unprepare(self: &Arc<Self>, claim: &ClaimRef) -> Result<(), OperationError> {
+    pub(crate) async fn unprepare(&self, claim: &ClaimRef) -> Result<(), OperationError> {
         let started = Instant::now();
         let result = {
             let _busy = self.exclusively(&claim.uid).await;
-            let uid = claim.uid.clone();
-            self.blocking(move |claims| claims.forget(&uid)).await
+            self.forget(&claim.uid)
         };
         self.metrics.operation(Operation::Unprepare, result.is_ok(), started.elapsed());
         match &result {
@@ -246,15 +245,6 @@ impl Claims {
 
     fn busy(&self) -> MutexGuard<'_, HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// File work off the async workers.
-    async fn blocking<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<T, OperationError> + Send + 'static,
-    ) -> Result<T, OperationError> {
-        let claims = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&claims)).await.unwrap_or(Err(OperationError::Internal))
     }
 }
 

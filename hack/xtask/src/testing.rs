@@ -30,7 +30,12 @@ pub(crate) struct Tally {
     failed: u64,
 }
 
-/// The packages whose tests run on real clusters, each several hundred MiB: a few at a time.
+/// How many tests run at once: most without a cluster wait for the agent's own timeouts rather than compute, while each
+/// cluster takes several hundred MiB and a core for seconds.
+const WITHOUT_CLUSTER: usize = 8;
+const WITH_CLUSTERS: usize = 3;
+
+/// The packages whose tests run on real clusters.
 const ON_CLUSTERS: [&str; 2] = ["cluster", "e2e"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -51,10 +56,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     heading("Tests without a cluster");
     let mut arguments = vec!["--workspace"];
     arguments.extend(ON_CLUSTERS.iter().flat_map(|package| ["--exclude", *package]));
-    let mut tally = cargo_test(&arguments, options, None, &written)?;
+    let mut tally = cargo_test(&arguments, options, WITHOUT_CLUSTER, &written)?;
     heading("Tests on real clusters; on a new machine Kubernetes and containerd are built first, about 12 minutes");
     let arguments: Vec<_> = ON_CLUSTERS.iter().flat_map(|package| ["--package", *package]).collect();
-    tally = tally + cargo_test(&arguments, options, Some(3), &written)?;
+    tally = tally + cargo_test(&arguments, options, WITH_CLUSTERS, &written)?;
     if filter.is_none() {
         heading("What reference readers say of every CDI spec that a test wrote");
         tally = tally + specs::judge(&written)?;
@@ -72,12 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs `cargo test`, shows what it says and counts its tests.
-fn cargo_test(arguments: &[&str], options: &Options, threads: Option<usize>, specs: &Path) -> Result<Tally> {
+fn cargo_test(arguments: &[&str], options: &Options, threads: usize, specs: &Path) -> Result<Tally> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--no-fail-fast"]).args(arguments).arg("--").args(&options.filter);
-    if let Some(threads) = threads {
-        command.arg(format!("--test-threads={threads}"));
-    }
+    command.arg(format!("--test-threads={threads}"));
     command
         .env("TESSERA_KUBERNETES", options.kubernetes.as_str())
         .env("TESSERA_CDI_COLLECT", specs)
