@@ -9,6 +9,7 @@ mod hardware;
 mod prerequisites;
 mod report;
 mod specs;
+mod tally;
 mod testing;
 
 use std::process::ExitCode;
@@ -57,7 +58,14 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("\ncargo xtask: {error:#}");
+    // Each cause once: many errors quote theirs themselves.
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !causes.iter().any(|known| known.contains(&cause)) {
+            causes.push(cause);
+        }
+    }
+    eprintln!("\ncargo xtask: {}", causes.join(": "));
     ExitCode::FAILURE
 }
 

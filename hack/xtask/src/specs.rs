@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::builds::run;
-use crate::testing::Tally;
+use crate::tally::Tally;
 
 /// Builds both judges, proves them on fixtures, and has them judge the specs in a directory.
 pub(crate) fn judge(specs: &Path) -> Result<Tally> {

@@ -11,6 +11,7 @@ use clap::Args;
 use cluster::KubernetesVersion;
 
 use crate::report::heading;
+use crate::tally::Tally;
 use crate::{builds, check, prerequisites, specs};
 
 /// Which tests.
@@ -21,13 +22,6 @@ pub(crate) struct Options {
     /// The version of Kubernetes for the end-to-end tests; one that was never used is built first.
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: KubernetesVersion,
-}
-
-/// How many tests ran and how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    passed: u64,
-    failed: u64,
 }
 
 /// How many tests run at once: most without a cluster wait for the agent's own timeouts rather than compute, while each
@@ -91,45 +85,11 @@ fn cargo_test(arguments: &[&str], options: &Options, threads: usize, specs: &Pat
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line.context("cargo test's output")?;
         println!("{line}");
-        tally = tally + result_line(&line).unwrap_or_default();
+        tally = tally + Tally::of_line(&line).unwrap_or_default();
     }
     let status = child.wait().context("cargo test")?;
     if !status.success() && tally.failed == 0 {
         bail!("cargo test failed before or beside its tests ({status}); what it said stands above");
     }
     Ok(tally)
-}
-
-/// Reads "test result: ok. 12 passed; 0 failed; …".
-fn result_line(line: &str) -> Option<Tally> {
-    let mut counts = line.strip_prefix("test result: ")?.split(". ").nth(1)?.split("; ");
-    let mut count = |word: &str| counts.next()?.strip_suffix(word)?.trim().parse().ok();
-    Some(Tally { passed: count("passed")?, failed: count("failed")? })
-}
-
-impl Tally {
-    /// One test.
-    pub(crate) fn of(passed: bool) -> Self {
-        Self { passed: passed.into(), failed: (!passed).into() }
-    }
-}
-
-impl std::ops::Add for Tally {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cargos_results_are_counted() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3 }));
-        assert_eq!(result_line("test a ... ok"), None);
-    }
 }
