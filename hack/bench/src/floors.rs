@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use k8s_openapi::api::resource::v1::ResourceClaim;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::Api;
 use tessera_kubelet_api::dra_v1::NodePrepareResourcesRequest;
 use testkit::Plugin;
+
+use crate::client::client;
+
+/// Where [`testkit::Claim`] puts claims.
+pub(crate) const NAMESPACE: &str = "team";
 
 /// The parts, ready to be called.
 pub(crate) struct Floors {
@@ -21,9 +25,7 @@ pub(crate) struct Floors {
 impl Floors {
     /// `content` is what a CDI file holds.
     pub(crate) async fn new(plugin: &Plugin, kubeconfig: &Path, directory: PathBuf, content: Vec<u8>) -> Result<Self> {
-        let config =
-            Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
-        let claims = Api::namespaced(Client::try_from(config)?, "team");
+        let claims = Api::namespaced(client(kubeconfig).await?, NAMESPACE);
         Ok(Self { plugin: plugin.clone(), claims, directory, content })
     }
 

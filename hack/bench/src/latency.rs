@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use testkit::Claim;
 
 use crate::Samples;
 use crate::figures::{Figures, percentile};
@@ -12,19 +13,23 @@ use crate::ground::Ground;
 /// Calls before the first one that counts.
 const WARM_UP: usize = 20;
 
-pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
     let plugin = ground.start().await?;
-    ground.stand_in.wait_for_devices(ground.devices.len())?;
-    let first = ground.claim("first", 0)?;
+    ground.wait_for_devices().await?;
+    let first = claim(ground, "first", 0).await?;
     plugin.prepare(&first).await.map_err(|refusal| anyhow!(refusal))?;
     let spec = std::fs::read_dir(ground.cdi_dir())?.next().context("no CDI spec")??;
     let content = std::fs::read(spec.path())?;
     plugin.unprepare(&first).await.map_err(|refusal| anyhow!(refusal))?;
     let floors = Floors::new(&plugin, &ground.kubeconfig(), ground.cdi_dir(), content).await?;
 
-    let mut times: [Vec<Duration>; 5] = Default::default();
+    // Made beforehand: whoever else hears of claims is done with them by then.
+    let mut claims = Vec::new();
     for number in 0..WARM_UP + samples.claims {
-        let claim = ground.claim(&format!("claim-{number}"), number % ground.devices.len())?;
+        claims.push(claim(ground, &format!("claim-{number}"), number).await?);
+    }
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    for (number, claim) in claims.iter().enumerate() {
         // All five in turns, so that what disturbs the machine disturbs all.
         let mut clock = Clock(Instant::now());
         floors.call().await?;
@@ -33,11 +38,11 @@ pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut
         let get = clock.lap();
         floors.file()?;
         let file = clock.lap();
-        plugin.prepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        plugin.prepare(claim).await.map_err(|refusal| anyhow!(refusal))?;
         let new = clock.lap();
-        plugin.prepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        plugin.prepare(claim).await.map_err(|refusal| anyhow!(refusal))?;
         let known = clock.lap();
-        plugin.unprepare(&claim).await.map_err(|refusal| anyhow!(refusal))?;
+        plugin.unprepare(claim).await.map_err(|refusal| anyhow!(refusal))?;
         if number >= WARM_UP {
             for (times, time) in times.iter_mut().zip([call, get, file, new, known]) {
                 times.push(time);
@@ -55,6 +60,13 @@ pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut
     figures.set("prepare_p99_ms", percentile(new, 0.99));
     figures.set("prepare_known_p50_ms", percentile(known, 0.5));
     Ok(())
+}
+
+/// A claim for one device, each in turn.
+async fn claim(ground: &mut impl Ground, name: &str, number: usize) -> Result<Claim> {
+    let device = &ground.devices()[number % ground.devices().len()];
+    let claim = Claim::new(name).device("gpu", device);
+    ground.put(claim).await
 }
 
 struct Clock(Instant);

@@ -14,14 +14,14 @@ const IDLE: Duration = Duration::from_secs(6);
 /// How long a needless write may take to show.
 const SETTLE: Duration = Duration::from_secs(2);
 
-pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
     let mut starts = Vec::new();
     for _ in 0..samples.starts {
         ground.kill();
-        ground.stand_in.wipe()?;
+        ground.forget().await?;
         let started = Instant::now();
         ground.start().await?;
-        ground.stand_in.wait_for_devices(ground.devices.len())?;
+        ground.wait_for_devices().await?;
         starts.push(started.elapsed());
     }
     figures.set("start_to_published_ms", percentile(&mut starts, 0.5));
@@ -29,11 +29,11 @@ pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut
     tokio::time::sleep(IDLE).await;
     figures.set("rss_idle_mib", ground.resident_mib()?);
 
-    ground.stand_in.writes()?;
+    ground.writes().await?;
     ground.kill();
     ground.start().await?;
     tokio::time::sleep(SETTLE).await;
-    figures.set("api_writes_on_restart", ground.stand_in.writes()?);
+    figures.set("api_writes_on_restart", ground.writes().await?);
     ground.kill();
     Ok(())
 }

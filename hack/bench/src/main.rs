@@ -1,22 +1,26 @@
-//! Measures the agent over its real socket, against an API server stand-in in another process and simulated hardware.
+//! Measures the agent over its real socket, on simulated hardware: against an API server stand-in in another process, or
+//! on a real node.
 
+mod client;
+mod cluster;
 mod figures;
 mod floors;
 mod ground;
+mod hardware;
 mod latency;
 mod life;
-mod many_gpus;
 mod stand_in;
 mod throughput;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use figures::Figures;
-use ground::Ground;
+use figures::{Figures, With};
+use ground::{BesideStandIn, Ground, InsideNode};
+use hardware::Hardware;
 
 /// Measures the agent: new and repeated prepares, prepares per second, start, memory, and what the parts of a prepare
 /// cost by themselves in the same run.
@@ -26,6 +30,9 @@ struct Arguments {
     /// The agent to measure; a release build.
     #[arg(long, value_name = "PATH", required = true)]
     agent: Option<PathBuf>,
+    /// On a real node with its kubelet and its API server, instead of stand-ins.
+    #[arg(long)]
+    cluster: bool,
     /// Also write the figures into this file, as one flat JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -42,6 +49,14 @@ enum Part {
     /// The other process: an API server that is told by stdin what to store.
     #[command(hide = true)]
     ServeApi,
+    /// Measures inside a real node, and prints the figures as JSON.
+    #[command(hide = true, name = cluster::INSIDE)]
+    InsideNode {
+        #[arg(long)]
+        agent: PathBuf,
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 /// How much is measured.
@@ -58,12 +73,19 @@ struct Samples {
 impl Samples {
     const FULL: Self = Self { claims: 400, rounds: 40, starts: 11 };
     const QUICK: Self = Self { claims: 80, rounds: 8, starts: 3 };
+
+    fn new(quick: bool) -> Self {
+        if quick { Self::QUICK } else { Self::FULL }
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match arguments.part {
+    let result = match &arguments.part {
         Some(Part::ServeApi) => stand_in::serve(),
+        Some(Part::InsideNode { agent, quick }) => {
+            inside_node(agent, *quick).map(|figures| print!("{}", figures.json()))
+        }
         None => measure(&arguments),
     };
     match result {
@@ -76,27 +98,49 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let agent = arguments.agent.as_deref().context("--agent is missing")?;
     let agent = agent.canonicalize().with_context(|| format!("--agent {}", agent.display()))?;
-    let samples = if arguments.quick { Samples::QUICK } else { Samples::FULL };
-    // One thread: the agent and the stand-in are to have the other cores.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let figures = runtime.block_on(async {
-        let mut figures = Figures::default();
-        let mut ground = Ground::new(&agent, &simulated_hardware::Profile::named("dgx-h100")?)?;
-        life::measure(&mut ground, samples, &mut figures).await?;
-        latency::measure(&mut ground, samples, &mut figures).await?;
-        drop(ground);
-        let mut ground = Ground::new(&agent, &many_gpus::profile()?)?;
-        throughput::measure(&mut ground, samples, &mut figures).await?;
-        anyhow::Ok(figures)
-    })?;
+    let figures = match arguments.cluster {
+        true => cluster::measure(&agent, arguments.quick)?,
+        false => beside_stand_in(&agent, arguments.quick)?,
+    };
     println!("{}", figures.table());
     if let Some(path) = &arguments.json {
         std::fs::write(path, figures.json()).with_context(|| format!("--json {}", path.display()))?;
     }
     Ok(())
+}
+
+fn beside_stand_in(agent: &Path, quick: bool) -> Result<Figures> {
+    let ground = async |hardware| BesideStandIn::new(agent, hardware);
+    runtime()?.block_on(measure_on(With::StandIns, Samples::new(quick), ground))
+}
+
+fn inside_node(agent: &Path, quick: bool) -> Result<Figures> {
+    let ground = async |hardware| InsideNode::new(agent, hardware).await;
+    runtime()?.block_on(measure_on(With::Cluster, Samples::new(quick), ground))
+}
+
+/// Everything, on two grounds one after the other.
+async fn measure_on<G: Ground>(
+    with: With,
+    samples: Samples,
+    ground: impl AsyncFn(Hardware) -> Result<G>,
+) -> Result<Figures> {
+    let mut figures = Figures::new(with);
+    let mut dgx = ground(Hardware::Dgx).await?;
+    life::measure(&mut dgx, samples, &mut figures).await?;
+    latency::measure(&mut dgx, samples, &mut figures).await?;
+    drop(dgx);
+    let mut many = ground(Hardware::ManyGpus).await?;
+    throughput::measure(&mut many, samples, &mut figures).await?;
+    Ok(figures)
+}
+
+/// One thread: the agent and what it calls are to have the other cores.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

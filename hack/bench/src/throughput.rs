@@ -9,20 +9,21 @@ use testkit::Claim;
 use crate::Samples;
 use crate::figures::Figures;
 use crate::ground::Ground;
-use crate::many_gpus::GPUS;
+use crate::hardware::GPUS;
 
 const IN_FLIGHT: usize = 64;
 
-/// Rounds of 64 calls that are made at once, each for a claim of its own; undoing them is not counted.
+/// Rounds of 64 calls that are made at once, each for a claim of its own; undoing them is not counted. What was
+/// undone is as new to the agent in the next round.
 ///
 /// No claim keeps another waiting: each of 32 GPUs is held by one, and watched by one with admin access, which
 /// excludes nobody and takes the same way through the agent.
-pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
     let plugin = ground.start().await?;
-    ground.stand_in.wait_for_devices(GPUS)?;
+    ground.wait_for_devices().await?;
+    let claims = claims(ground).await?;
     let mut total = Duration::ZERO;
     for round in 0..=samples.rounds {
-        let claims = claims(ground, round)?;
         let started = Instant::now();
         let prepared = join_all(claims.iter().map(|claim| plugin.prepare(claim))).await;
         // The first round warms up.
@@ -41,13 +42,12 @@ pub(crate) async fn measure(ground: &mut Ground, samples: Samples, figures: &mut
     Ok(())
 }
 
-fn claims(ground: &mut Ground, round: usize) -> Result<Vec<Claim>> {
+async fn claims(ground: &mut impl Ground) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for number in 0..IN_FLIGHT {
-        let (claim, device) = (Claim::new(&format!("claim-{round}-{number}")), &ground.devices[number % GPUS]);
+        let (claim, device) = (Claim::new(&format!("one-of-many-{number}")), &ground.devices()[number % GPUS]);
         let claim = if number < GPUS { claim.device("gpu", device) } else { claim.admin("gpu", device) };
-        ground.stand_in.put(&claim)?;
-        claims.push(claim);
+        claims.push(ground.put(claim).await?);
     }
     Ok(claims)
 }

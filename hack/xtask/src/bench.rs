@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::builds;
+use crate::{builds, prerequisites};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.cluster {
+        prerequisites::ensure()?;
+    }
     builds::release_programs()?;
     let directory = builds::directory("release")?;
     let mut bench = Command::new(directory.join("bench"));

@@ -8,6 +8,7 @@ mod demo;
 mod hardware;
 mod prerequisites;
 mod report;
+mod simulate;
 mod specs;
 mod tally;
 mod testing;
@@ -33,6 +34,8 @@ enum Command {
     Test(testing::Options),
     /// Measure the agent over its real socket.
     Bench(bench::Options),
+    /// Simulate a node under random calls, crashes and faults, and check what must hold after each step.
+    Simulate(simulate::Options),
     /// Check formatting, lints and dependencies. Part of `test`.
     Check,
     /// Generate the kubelet's protocols anew from their proto files.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => testing::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Check => check::run(),
         Command::Generate => builds::cargo(&["run", "--quiet", "--package", "codegen"]),
         Command::Cluster(command) => return clusters::run(command).unwrap_or_else(|error| failed(&error)),

@@ -81,6 +81,7 @@ fn every_crate_outside_of_hack_has_its_arrows_listed() {
         "e2e",
         "fake-nvml",
         "probe",
+        "simulate",
         "simulated-hardware",
         "simulated-node",
         "testkit",

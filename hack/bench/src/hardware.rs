@@ -1,15 +1,44 @@
-//! A machine that does not exist: as many GPUs as the simulated driver takes.
+//! The machines that are measured on.
 
 use std::fmt::Write;
 
 use anyhow::Result;
 use simulated_hardware::Profile;
 
+/// Which simulated hardware a node has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hardware {
+    /// Eight H100s, as they are sold.
+    Dgx,
+    /// A machine that does not exist: as many GPUs as the simulated driver takes.
+    ManyGpus,
+}
+
+impl Hardware {
+    pub(crate) fn profile(self) -> Result<Profile> {
+        match self {
+            Self::Dgx => Ok(Profile::named(DGX)?),
+            Self::ManyGpus => many_gpus(),
+        }
+    }
+
+    /// Where it lies on a real node, below the cluster's run directory.
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Self::Dgx => "hardware",
+            Self::ManyGpus => "hardware-many",
+        }
+    }
+}
+
+/// The profile of [`Hardware::Dgx`].
+pub(crate) const DGX: &str = "dgx-h100";
+
 /// The simulated driver numbers its device nodes from 0 to 31.
 pub(crate) const GPUS: usize = 32;
 
 /// A profile with [`GPUS`] H100s, each behind a root of its own.
-pub(crate) fn profile() -> Result<Profile> {
+fn many_gpus() -> Result<Profile> {
     let mut text =
         String::from("[driver]\nversion = \"550.163.01\"\ncuda = \"12.4\"\n[[numa_node]]\nnode = 0\ncpus = \"0-63\"\n");
     for number in 0..GPUS {

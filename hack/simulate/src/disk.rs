@@ -1,0 +1,208 @@
+//! The node's disk: the directory of records and the directory of CDI specs, as bytes, with faults.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use cdi::FileName;
+use tessera_core::{ClaimUid, Record};
+
+use crate::event::{Damage, DiskFault, DiskState};
+
+const FORMAT: &str = "tessera-record/1";
+
+/// Shared by the agents of the node, which work one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Disk(pub(crate) RefCell<Files>);
+
+/// What is on it.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) records: BTreeMap<ClaimUid, Vec<u8>>,
+    pub(crate) record_temporaries: BTreeSet<ClaimUid>,
+    pub(crate) unreadable: BTreeSet<ClaimUid>,
+    pub(crate) specs: BTreeMap<FileName, Vec<u8>>,
+    pub(crate) spec_temporaries: u32,
+    /// The number of changes that were ever made to the records.
+    pub(crate) changes: u64,
+    pub(crate) state: DiskState,
+    /// What goes wrong, and after how many operations.
+    pub(crate) next_fault: Option<(u8, DiskFault)>,
+    /// How many operations did not go well.
+    pub(crate) faults: u64,
+    /// How many of them were no writing of a file: something may be left that should have been removed.
+    pub(crate) faults_in_removing: u64,
+}
+
+/// How an operation ended, when not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("the disk refused")]
+    Refused,
+    /// Nothing that the agent does after this has an effect.
+    #[error("the agent died")]
+    Died,
+}
+
+/// What an operation takes of the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Space,
+    Nothing,
+}
+
+impl Files {
+    /// What goes wrong with this operation.
+    fn fault(&mut self, needs: Needs) -> Option<DiskFault> {
+        let refused = match self.state {
+            DiskState::Works => false,
+            DiskState::Full => needs == Needs::Space,
+            DiskState::ReadOnly => true,
+        };
+        let fault = match &mut self.next_fault {
+            _ if refused => Some(DiskFault::Fails),
+            Some((0, _)) => self.next_fault.take().map(|(_, fault)| fault),
+            Some((operations, _)) => {
+                *operations -= 1;
+                None
+            }
+            None => None,
+        };
+        self.faults += u64::from(fault.is_some());
+        self.faults_in_removing += u64::from(fault.is_some() && needs == Needs::Nothing);
+        fault
+    }
+
+    /// Says that the records are about to change.
+    pub(crate) fn announce(&mut self, next: u64) -> Result<(), Trouble> {
+        match self.fault(Needs::Nothing) {
+            Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
+            Some(DiskFault::DiesInside) => Err(Trouble::Died),
+            fault => {
+                self.changes = next;
+                if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
+            }
+        }
+    }
+
+    pub(crate) fn write_record(&mut self, record: &Record) -> Result<(), Trouble> {
+        let uid = &record.claim.uid;
+        match self.fault(Needs::Space) {
+            // Nothing comes after the renaming that could fail.
+            Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
+            Some(DiskFault::DiesInside) => {
+                self.record_temporaries.insert(uid.clone());
+                Err(Trouble::Died)
+            }
+            fault => {
+                self.records.insert(uid.clone(), encode(record)?);
+                self.record_temporaries.remove(uid);
+                if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
+            }
+        }
+    }
+
+    pub(crate) fn remove_record(&mut self, uid: &ClaimUid) -> Result<(), Trouble> {
+        match self.fault(Needs::Nothing) {
+            Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
+            Some(DiskFault::DiesInside) => Err(Trouble::Died),
+            fault => {
+                self.records.remove(uid);
+                if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
+            }
+        }
+    }
+
+    pub(crate) fn write_spec(&mut self, file: &FileName, spec: &cdi::Spec) -> Result<(), Trouble> {
+        spec.validate().map_err(|_| Trouble::Refused)?;
+        let bytes = serde_json::to_vec(spec).map_err(|_| Trouble::Refused)?;
+        match self.fault(Needs::Space) {
+            Some(DiskFault::Fails) => Err(Trouble::Refused),
+            Some(DiskFault::DiesInside) => {
+                self.spec_temporaries += 1;
+                Err(Trouble::Died)
+            }
+            fault => {
+                self.specs.insert(file.clone(), bytes);
+                match fault {
+                    None => Ok(()),
+                    // The directory cannot be synced.
+                    Some(DiskFault::DoneAndFails) => Err(Trouble::Refused),
+                    Some(_) => Err(Trouble::Died),
+                }
+            }
+        }
+    }
+
+    /// That there is none is fine, and so is an error after which it is gone.
+    pub(crate) fn remove_spec(&mut self, file: &FileName) -> Result<(), Trouble> {
+        match self.fault(Needs::Nothing) {
+            Some(DiskFault::Fails) if self.specs.contains_key(file) => Err(Trouble::Refused),
+            Some(DiskFault::DiesInside) => Err(Trouble::Died),
+            fault => {
+                self.specs.remove(file);
+                if fault == Some(DiskFault::DiesAfter) { Err(Trouble::Died) } else { Ok(()) }
+            }
+        }
+    }
+
+    pub(crate) fn read_spec(&self, file: &FileName) -> Option<cdi::Spec> {
+        let spec: cdi::Spec = serde_json::from_slice(self.specs.get(file)?).ok()?;
+        spec.validate().is_ok().then_some(spec)
+    }
+
+    /// Every record that can be read; the others are set aside, those of another boot are removed.
+    pub(crate) fn load(&mut self, boot_id: &str) -> Vec<Record> {
+        let writable = self.state != DiskState::ReadOnly;
+        let mut loaded = Vec::with_capacity(self.records.len());
+        let mut gone = Vec::new();
+        for (uid, bytes) in &self.records {
+            match decode(bytes) {
+                Some(record) if record.boot_id == boot_id => loaded.push(record),
+                Some(_) => gone.push(uid.clone()),
+                None => {
+                    self.unreadable.insert(uid.clone());
+                    gone.push(uid.clone());
+                }
+            }
+        }
+        if writable {
+            self.record_temporaries.clear();
+            for uid in gone {
+                self.records.remove(&uid);
+            }
+        }
+        loaded
+    }
+}
+
+/// What a person or a bad disk does to a file.
+pub(crate) fn damage(bytes: &mut Vec<u8>, damage: Damage) {
+    match damage {
+        Damage::Removed => bytes.clear(),
+        Damage::Truncated => bytes.truncate(bytes.len() / 2),
+        Damage::Garbled => {
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 0x15;
+            }
+        }
+    }
+}
+
+/// As the agent's store does: a line with the format and the checksum, then JSON.
+fn encode(record: &Record) -> Result<Vec<u8>, Trouble> {
+    let json = serde_json::to_vec(record).map_err(|_| Trouble::Refused)?;
+    let mut bytes = format!("{FORMAT} crc32:{:08x}\n", crc32fast::hash(&json)).into_bytes();
+    bytes.extend(json);
+    Ok(bytes)
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Option<Record> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (header, json) = (&bytes[..end], &bytes[end + 1..]);
+    let expected = format!("{FORMAT} crc32:{:08x}", crc32fast::hash(json));
+    if header != expected.as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}

@@ -1,0 +1,50 @@
+//! `simulate [--steps N] [--seed S]`: see the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use simulate::{Options, Outcome, Plant, Setting, run, shrink};
+
+/// How many of the last events are shown.
+const LAST: usize = 10;
+
+/// Simulates a node under random events and checks what must hold after each.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many steps.
+    #[arg(long, default_value_t = 10_000)]
+    steps: usize,
+    /// What the events are made of: the same seed, the same events.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Put this bug into the simulated agent.
+    #[arg(long, hide = true)]
+    plant: Option<Plant>,
+    /// Also check what is known not to hold yet.
+    #[arg(long, hide = true)]
+    strict: bool,
+}
+
+fn main() -> ExitCode {
+    let Arguments { steps, seed, plant, strict } = Arguments::parse();
+    let setting = Setting { plant, strict };
+    let Outcome { found, tally } = run(&Options { steps, seed, setting });
+    for violation in &found {
+        println!("seed {seed}, step {}: {}", violation.step, violation.violation);
+    }
+    if let Some(first) = found.first() {
+        println!("\nThe last events before the first:");
+        for event in &first.events[first.events.len().saturating_sub(LAST)..] {
+            println!("  {event:?}");
+        }
+        let shrunk = shrink(first, setting);
+        println!("\n{} events are enough (a node made with seed {}):", shrunk.events.len(), shrunk.life);
+        for event in &shrunk.events {
+            println!("  {event:?}");
+        }
+        println!("  -> {}\n", shrunk.violation);
+    }
+    println!("{tally}");
+    println!("{steps} steps, seed {seed}, {} violations", found.len());
+    if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

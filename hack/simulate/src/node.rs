@@ -1,0 +1,242 @@
+//! Agents that start, stop and die, reboots, and the time that passes.
+
+use crate::agent::Agent;
+use crate::disk::{Files, decode};
+use crate::event::DiskState;
+use crate::invariant::{self, Invariant, Violation, hold};
+use crate::publisher::{Context, Failure};
+use crate::server::Refused;
+use crate::world::{NODE, World};
+
+/// How often an agent looks at the hardware and after its claims' files, in milliseconds.
+const LOOK: u64 = 5_000;
+const SWEEP: u64 = 60_000;
+/// After so long without an agent the kubelet has started one.
+const RESTART: u64 = 2_000;
+/// After so many rounds the slices must be as they should be.
+const ROUNDS: u32 = 12;
+
+impl World {
+    pub(crate) fn start_agent(&mut self) -> Result<(), Violation> {
+        let Some(identity) = self.identity() else { return Ok(()) };
+        self.agents_started += 1;
+        let alone = self.agents.is_empty();
+        let boot = identity.boot_id.clone();
+        let intact: Vec<_> = {
+            let files = self.disk.0.borrow();
+            let good = |bytes: &Vec<u8>| decode(bytes).is_some_and(|record| record.boot_id == boot);
+            files.records.iter().filter(|(_, bytes)| good(bytes)).map(|(uid, _)| uid.clone()).collect()
+        };
+        let faults = self.disk.0.borrow().faults;
+        let mut agent = Agent::new(self.agents_started, identity, self.disk.clone(), alone, self.setting.plant);
+        let taken_over = agent.take_over().is_ok();
+        let loaded = agent.with_ledger(|ledger| {
+            intact.len() == ledger.records().count() && intact.iter().all(|uid| ledger.get(uid).is_some())
+        });
+        hold(loaded || !taken_over, Invariant::RecordsLoaded, || {
+            format!("of {intact:?}, {:?}", agent.with_ledger(|ledger| ledger.records().count()))
+        })?;
+        agent.look(&self.hardware);
+        (agent.next_look, agent.next_sweep) = (self.now + LOOK, self.now + SWEEP);
+        agent.publisher.due = self.now;
+        self.server.watch(agent.number);
+        self.agents.push(agent);
+        let index = self.agents.len() - 1;
+        self.swept(index, faults)?;
+        let files = self.disk.0.borrow();
+        let temporaries = files.spec_temporaries > 0 || !files.record_temporaries.is_empty();
+        let excused = !alone || files.faults > faults || files.state == DiskState::ReadOnly;
+        hold(!temporaries || excused, Invariant::SweptClean, || "unfinished files are left".to_owned())
+    }
+
+    /// After a sweep that met no fault.
+    fn swept(&self, index: usize, faults_before: u64) -> Result<(), Violation> {
+        let (agent, files) = (&self.agents[index], self.disk.0.borrow());
+        if files.faults > faults_before || agent.dead.get() || files.state != DiskState::Works {
+            return Ok(());
+        }
+        let broken = |what: String| hold(false, Invariant::SweptClean, || what);
+        agent.with_ledger(|ledger| {
+            for record in ledger.records() {
+                let uid = &record.claim.uid;
+                // Known not to hold yet: a record whose file is damaged is not written again, though it is known.
+                let tampered =
+                    !self.setting.strict && self.claims.iter().any(|claim| claim.tampered && claim.uid() == uid);
+                let whole =
+                    files.records.get(uid).is_some_and(|bytes| tampered || decode(bytes).as_ref() == Some(record));
+                if !whole {
+                    return broken(format!("the record of {uid} is not on disk"));
+                }
+                let file = agent.identity.cdi_file(uid).ok();
+                if file.and_then(|file| files.read_spec(&file)).as_ref() != Some(&record.spec) {
+                    return broken(format!("the spec of {uid} is not on disk"));
+                }
+            }
+            for file in files.specs.keys() {
+                let uid = file.transient_id(agent.identity.cdi_kind()).and_then(|uid| uid.parse().ok());
+                if uid.is_none_or(|uid| ledger.get(&uid).is_none()) {
+                    return broken(format!("{file} belongs to no claim"));
+                }
+            }
+            for claim in self.claims.iter().filter(|claim| !claim.tampered && claim.answer.is_some()) {
+                if ledger.get(claim.uid()).is_none() {
+                    return broken(format!("{} runs and is forgotten", claim.uid()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn crash(&mut self, agent: u8) {
+        let count = self.agents.len().max(1);
+        if let Some(agent) = self.agents.get(usize::from(agent) % count) {
+            agent.dead.set(true);
+        }
+    }
+
+    /// Takes dead agents away. Nobody answers their calls.
+    pub(crate) fn bury(&mut self) {
+        let Self { agents, server, tally, .. } = self;
+        agents.retain(|agent| {
+            if agent.dead.get() {
+                tally.stopped += 1;
+                server.watches.remove(&agent.number);
+            }
+            !agent.dead.get()
+        });
+    }
+
+    /// An agent that is told to stop finishes its calls.
+    pub(crate) fn stop_first(&mut self) -> Result<(), Violation> {
+        if self.agents.len() > 1 {
+            self.finish(0)?;
+            self.agents[0].dead.set(true);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reboot(&mut self, emptied: bool) {
+        for agent in &self.agents {
+            agent.dead.set(true);
+        }
+        self.boot += 1;
+        self.hardware.all_well();
+        {
+            let mut files = self.disk.0.borrow_mut();
+            if emptied {
+                *files = Files::default();
+            }
+            files.state = DiskState::Works;
+        }
+        for claim in &mut self.claims {
+            claim.answer = None;
+            // Its record is forgotten before its spec is removed.
+            claim.tampered = !emptied;
+        }
+    }
+
+    pub(crate) fn deliver(&mut self) {
+        for agent in &mut self.agents {
+            agent.publisher.hear(&mut self.server, agent.number);
+        }
+    }
+
+    /// Time goes by; what is due is done, once.
+    pub(crate) fn pass(&mut self, milliseconds: u64) -> Result<(), Violation> {
+        self.now += milliseconds;
+        if self.agents.is_empty() && milliseconds >= RESTART {
+            self.start_agent()?;
+        }
+        for index in 0..self.agents.len() {
+            let agent = &mut self.agents[index];
+            if agent.next_look <= self.now {
+                agent.look(&self.hardware);
+                agent.next_look = self.now + LOOK;
+            }
+            if agent.next_sweep <= self.now {
+                agent.next_sweep = self.now + SWEEP;
+                let faults = self.disk.0.borrow().faults;
+                self.agents[index].sweep();
+                self.swept(index, faults)?;
+            }
+            let agent = &mut self.agents[index];
+            let heard = agent.publisher.hear(&mut self.server, agent.number);
+            if heard || agent.publisher.due <= self.now {
+                self.publish(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One try of one agent. Says whether all was as it should be at its end.
+    fn publish(&mut self, index: usize) -> Result<bool, Violation> {
+        let agent = &mut self.agents[index];
+        if agent.dead.get() {
+            return Ok(false);
+        }
+        let held = agent.held();
+        let mut context = Context {
+            server: &mut self.server,
+            inventory: agent.observed.as_ref(),
+            held: &held,
+            driver: &self.driver,
+            node: NODE,
+            plant: self.setting.plant,
+        };
+        match agent.publisher.turn(&mut context, self.now) {
+            Ok(done) => Ok(done),
+            Err(Failure::Violation(violation)) => Err(violation),
+            Err(Failure::Refused(Refused::Died)) => {
+                agent.dead.set(true);
+                Ok(false)
+            }
+            Err(Failure::Refused(_)) => Ok(false),
+        }
+    }
+
+    /// The API server is well and all is heard: then the slices are right, and stay as they are.
+    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
+        self.server.down = false;
+        self.server.next_fault = None;
+        for agent in &mut self.agents {
+            agent.look(&self.hardware);
+        }
+        let mut settled = self.agents.is_empty();
+        for _ in 0..ROUNDS {
+            self.server.collect();
+            let writes = self.server.writes;
+            let mut quiet = true;
+            for index in 0..self.agents.len() {
+                let agent = &mut self.agents[index];
+                agent.publisher.hear(&mut self.server, agent.number);
+                quiet &= self.publish(index)?;
+            }
+            settled |= quiet && self.server.writes == writes;
+            if settled {
+                break;
+            }
+        }
+        // Known not to hold yet: two agents of an upgrade that do not know the same undo each other's writes until the
+        // older stops. One has seen a device that is lost by now, one has not; to one the Node object is another.
+        let parted = self.agents.windows(2).any(|pair| {
+            pair[0].publisher.node() != pair[1].publisher.node()
+                || pair[0].observed != pair[1].observed
+                || pair[0].held() != pair[1].held()
+                || pair[0].publisher.features != pair[1].publisher.features
+        });
+        hold(settled || (parted && !self.setting.strict), Invariant::PublishingEnds, || {
+            format!("the slices are not settled after {ROUNDS} rounds")
+        })?;
+        let [agent] = self.agents.as_slice() else { return Ok(()) };
+        let held = agent.held();
+        if let Some(inventory) = &agent.observed {
+            invariant::slices_true(&self.server, inventory, &held, agent.publisher.features, self.setting.strict)?;
+            self.tally.settled += 1;
+        }
+        let writes = self.server.writes;
+        self.publish(0)?;
+        hold(self.server.writes == writes, Invariant::NoNeedlessWrite, || {
+            format!("{} writes, and nothing had changed", self.server.writes - writes)
+        })
+    }
+}

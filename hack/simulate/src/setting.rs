@@ -1,0 +1,25 @@
+//! What is looked for.
+
+/// What a run is to find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// A bug that is put in.
+    pub plant: Option<Plant>,
+    /// Also check what is known not to hold yet: two agents that do not know the same come to rest, a held device that
+    /// was lost before the agent started stays published, and a damaged record that is still known is written again.
+    pub strict: bool,
+}
+
+/// A bug that is put into the simulated agent's shell on purpose: what the simulation is worth is shown by finding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Plant {
+    /// A prepare that fails undoes nothing.
+    UndoSkipped,
+    /// Calls for one claim do not wait for each other, and a plan is made without the ledger's lock,
+    /// from a copy that is older than what other claims were given.
+    LockDropped,
+    /// A record is entered in memory and, now and then, not written.
+    RecordLost,
+    /// Slices are written with the generation that they had.
+    StaleGeneration,
+}

@@ -1,0 +1,54 @@
+use std::fmt;
+use std::ops::AddAssign;
+
+/// What happened in a run: invariants that hold because nothing happens say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Prepares that were answered with devices.
+    pub prepared: u64,
+    /// Those of them that were answered so before.
+    pub repeated: u64,
+    /// Prepares of unknown claims that failed.
+    pub refused: u64,
+    /// Those of them that asked for a device that another claim holds.
+    pub refused_as_held: u64,
+    /// Unprepares that succeeded.
+    pub unprepared: u64,
+    /// Agents that died or were stopped.
+    pub stopped: u64,
+    /// Writes of agents to the API server.
+    pub slice_writes: u64,
+    /// How often the slices were held against inventory and ledger.
+    pub settled: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.prepared += other.prepared;
+        self.repeated += other.repeated;
+        self.refused += other.refused;
+        self.refused_as_held += other.refused_as_held;
+        self.unprepared += other.unprepared;
+        self.stopped += other.stopped;
+        self.slice_writes += other.slice_writes;
+        self.settled += other.settled;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} prepared ({} repeated), {} refused ({} as held), {} unprepared, {} agents ended, {} slice writes, {} \
+             times settled",
+            self.prepared,
+            self.repeated,
+            self.refused,
+            self.refused_as_held,
+            self.unprepared,
+            self.stopped,
+            self.slice_writes,
+            self.settled
+        )
+    }
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask simulate`.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::builds;
+
+/// How long and with what.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many steps.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    steps: usize,
+    /// What the events are made of: the same seed, the same events.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Put a bug into the simulated agent, to see it found.
+    #[arg(long, value_name = "BUG", hide = true)]
+    plant: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    builds::cargo(&["build", "--quiet", "--release", "--package", "simulate"])?;
+    let mut simulate = std::process::Command::new(builds::directory("release")?.join("simulate"));
+    simulate.args(["--steps", &options.steps.to_string(), "--seed", &options.seed.to_string()]);
+    if let Some(plant) = &options.plant {
+        simulate.args(["--plant", plant]);
+    }
+    builds::run(&mut simulate)
+}
