@@ -62,7 +62,7 @@ impl Executor for Disk {
 
     fn holds(&self, step: &Step) -> bool {
         match step {
-            Step::Keep(record) => self.ledger.holds_on_disk(&record.claim.uid),
+            Step::Keep(record) => self.ledger.holds_on_disk(record),
             Step::Describe { file, spec } => {
                 self.specs.read(file).is_ok_and(|found| found.as_ref() == Some(spec.as_ref()))
             }

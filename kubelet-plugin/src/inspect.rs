@@ -6,7 +6,7 @@ use anyhow::Context;
 use comfy_table::{Table, presets};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde_json::{Value, json};
-use tessera_core::{Features, Inventory, NodeIdentity, Pool, slices};
+use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, slices};
 use tessera_driver::{AttributeValue, Backend, nvidia::Nvidia};
 use tessera_vocabulary::{attributes::portable, capacities};
 
@@ -34,7 +34,7 @@ fn published(hardware: &HardwareOptions, inventory: &Inventory) -> Vec<ResourceS
     let name = hardware.node_name.clone().unwrap_or_else(|| "this-node".to_owned());
     let node = NodeIdentity { name, uid: String::new() };
     let pool = Pool { driver: hardware.nvidia_driver_name.clone(), node };
-    let mut slices = slices(&pool, inventory, Features::default(), |_| false);
+    let mut slices = slices(&pool, inventory, Features::default(), &Ledger::default());
     for slice in &mut slices {
         // The owner is known only to the API server; what is written there begins with generation 1.
         slice.metadata.owner_references = None;

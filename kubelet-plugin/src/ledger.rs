@@ -83,9 +83,14 @@ impl SharedLedger {
         self.known().ledger.held()
     }
 
-    /// Whether a claim's record is on disk.
-    pub(crate) fn holds_on_disk(&self, uid: &ClaimUid) -> bool {
-        self.store.contains(uid)
+    /// The ledger as far as is known without waiting for another agent.
+    pub(crate) fn snapshot(&self) -> Ledger {
+        self.known().ledger.clone()
+    }
+
+    /// Whether a record is on disk as it should be.
+    pub(crate) fn holds_on_disk(&self, record: &Record) -> bool {
+        self.store.holds(record)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -134,9 +139,9 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes a record that is in the ledger again if its file is gone; says whether it was there.
+    /// Writes a record that is in the ledger again if its file is lost or damaged; says whether it was whole.
     pub(crate) fn keep(&mut self, record: &Record) -> Result<bool, StoreError> {
-        let there = self.shared.store.contains(&record.claim.uid);
+        let there = self.shared.store.holds(record);
         if !there {
             self.insert(record)?;
         }

@@ -6,6 +6,7 @@
 pub mod cli;
 
 mod api;
+mod bucket;
 mod claims;
 mod directories;
 mod disk;

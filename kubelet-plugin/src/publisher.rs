@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api;
+use crate::bucket::Bucket;
 use crate::hardware::Observed;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
@@ -34,6 +35,9 @@ const LAST_RECONNECT: Duration = Duration::from_secs(2);
 const WATCH_TIMEOUT: u32 = 60;
 /// A call that takes longer is given up and made again: the client itself would wait for ever.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// So many writes pass at once, and then one each interval.
+const BURST: u32 = 20;
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 /// What was published is compared with what should be this often even if nothing was heard. Costs no call.
 const CHECK: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,8 @@ struct Known {
     slices: Option<BTreeMap<String, ResourceSlice>>,
     /// A list that is being received.
     listing: BTreeMap<String, ResourceSlice>,
+    /// Writes that may be made. Two agents that know different things, while one replaces the other, undo each other's.
+    writes: Bucket,
 }
 
 /// Why nothing could be published. Tried again in any case.
@@ -79,7 +85,13 @@ impl Publisher {
     /// Publishes until stopped; `published` tells whether the slices are as they should be.
     pub(crate) async fn run(self, published: watch::Sender<bool>, stop: CancellationToken) {
         let api: Api<ResourceSlice> = Api::all(self.client.clone());
-        let mut known = Known { node: None, features: Features::default(), slices: None, listing: BTreeMap::new() };
+        let mut known = Known {
+            node: None,
+            features: Features::default(),
+            slices: None,
+            listing: BTreeMap::new(),
+            writes: Bucket::new(BURST, BETWEEN_WRITES),
+        };
         let ours = watcher::Config::default()
             .fields(&format!("spec.nodeName={},spec.driver={}", self.node, self.driver))
             .timeout(WATCH_TIMEOUT);
@@ -135,8 +147,7 @@ impl Publisher {
         // More than one round when the server shows by its answer that it lacks a feature.
         loop {
             let pool = Pool { driver: self.driver.clone(), node: self.identity(known).await? };
-            let held = self.ledger.held();
-            let desired = slices(&pool, &inventory, known.features, |device| held.contains(&device.accelerator.name()));
+            let desired = slices(&pool, &inventory, known.features, &self.ledger.snapshot());
             let actual: Vec<_> = known.slices.iter().flat_map(BTreeMap::values).cloned().collect();
             let features = known.features;
             for write in reconcile(desired, &actual) {
@@ -165,6 +176,7 @@ impl Publisher {
             Write::Create(slice) => ("create", slice),
         };
         let name = slice.metadata.name.clone().unwrap_or_default();
+        known.writes.take().await;
         let answer = timeout(CALL_TIMEOUT, send(api, &name, &write)).await;
         self.metrics.slice_written(verb, matches!(answer, Ok(Ok(_))));
         let result = answer.map_err(|_| PublishError::Timeout)?;

@@ -74,9 +74,9 @@ impl Store {
         }
     }
 
-    /// Whether there is a record of a claim.
-    pub(crate) fn contains(&self, uid: &ClaimUid) -> bool {
-        self.path(uid).exists()
+    /// Whether a record is on disk as it should be.
+    pub(crate) fn holds(&self, record: &Record) -> bool {
+        fs::read(self.path(&record.claim.uid)).is_ok_and(|bytes| decode(&bytes).as_ref() == Ok(record))
     }
 
     /// Reads every record of this boot.

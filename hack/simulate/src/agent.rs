@@ -12,7 +12,7 @@ use tessera_core::{
 use tessera_vocabulary::DeviceName;
 
 use crate::call::Call;
-use crate::disk::{Disk, Files, Trouble};
+use crate::disk::{Disk, Files, Trouble, decode};
 use crate::hardware::Hardware;
 use crate::publisher::Publisher;
 use crate::server::Refused;
@@ -96,6 +96,10 @@ impl Agent {
 
     pub(crate) fn with_ledger<T>(&self, work: impl FnOnce(&Ledger) -> T) -> T {
         work(&self.known.borrow().ledger)
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.known.borrow().ledger.clone()
     }
 
     pub(crate) fn held(&self) -> BTreeSet<DeviceName> {
@@ -193,7 +197,8 @@ impl Agent {
     fn mend(&self, uid: &ClaimUid) -> Result<(), OperationError> {
         let Some(record) = self.recall(uid)? else { return Ok(()) };
         let steps = record.steps(&self.identity)?;
-        if !self.disk.0.borrow().records.contains_key(uid) {
+        let whole = self.disk.0.borrow().records.get(uid).is_some_and(|bytes| decode(bytes).as_ref() == Some(&record));
+        if !whole {
             self.insert(&record)?;
         }
         repair(self, &steps[1..])?;

@@ -1,10 +1,10 @@
 //! The publisher's flow, as in `kubelet-plugin/src/publisher.rs`, with the API server a function call away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use tessera_core::{Features, Inventory, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
-use tessera_vocabulary::{DeviceName, DriverName};
+use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
+use tessera_vocabulary::DriverName;
 
 use crate::invariant::{self, Invariant, Violation};
 use crate::server::{Change, Refused, Server};
@@ -107,8 +107,7 @@ impl Publisher {
         }
         for _ in 0..ROUNDS {
             let pool = Pool { driver: context.driver.clone(), node: self.identity(context)? };
-            let held = context.held;
-            let desired = slices(&pool, inventory, self.features, |device| held.contains(&device.accelerator.name()));
+            let desired = slices(&pool, inventory, self.features, context.ledger);
             let actual: Vec<_> = self.slices.iter().flat_map(BTreeMap::values).cloned().collect();
             let features = self.features;
             let mut writes = reconcile(desired, &actual);
@@ -173,7 +172,7 @@ impl Publisher {
 pub(crate) struct Context<'a> {
     pub(crate) server: &'a mut Server,
     pub(crate) inventory: Option<&'a Inventory>,
-    pub(crate) held: &'a BTreeSet<DeviceName>,
+    pub(crate) ledger: &'a Ledger,
     pub(crate) driver: &'a DriverName,
     pub(crate) node: &'a str,
     pub(crate) plant: Option<Plant>,

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::resource::v1::Device;
 use serde::{Deserialize, Serialize};
 use tessera_vocabulary::DeviceName;
 
@@ -8,7 +9,7 @@ use crate::{ClaimRef, ClaimUid};
 /// What was prepared for a claim: all that a repeated call, the undoing and a repair need, without the API server.
 ///
 /// Stored as JSON, one file a claim. Fields are only ever added; what an older or newer agent wrote stays readable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The boot of the node in which it was written: nothing that it describes survives a reboot.
     pub boot_id: String,
@@ -21,7 +22,7 @@ pub struct Record {
 }
 
 /// One device of a prepared claim, as the kubelet is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreparedDevice {
     /// The requests of the claim that it serves.
     pub requests: Vec<String>,
@@ -37,10 +38,14 @@ pub struct PreparedDevice {
     pub admin_access: bool,
     /// The names under which the container runtime finds it.
     pub cdi_ids: Vec<String>,
+    /// How it is published, so that it stays so even if a later agent never sees it: an allocated device must not
+    /// vanish. Agents before this field knew it not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_as: Option<Device>,
 }
 
 /// Which claim has what: the one truth about who holds a device on this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     records: BTreeMap<ClaimUid, Record>,
 }
@@ -72,6 +77,12 @@ impl Ledger {
             .values()
             .find(|record| record.claim.uid != *uid && record.holds().any(|held| held == device))
             .map(|record| &record.claim)
+    }
+
+    /// How the devices are published that some claim holds, by name.
+    pub fn held_as_published(&self) -> BTreeMap<&DeviceName, &Device> {
+        let held = self.records.values().flat_map(|record| &record.devices).filter(|device| !device.admin_access);
+        held.filter_map(|device| Some((&device.device, device.published_as.as_ref()?))).collect()
     }
 
     /// Every device that some claim holds.

@@ -2,7 +2,10 @@ use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Ki
 use tessera_driver::Accelerator;
 use tessera_vocabulary::{DeviceName, DriverName};
 
-use crate::{Allocation, ClaimRef, ClaimUid, Condition, Inventory, Ledger, PreparedDevice, Record, pool::pool_name};
+use crate::slices::api_device;
+use crate::{
+    Allocation, ClaimRef, ClaimUid, Condition, Device, Inventory, Ledger, PreparedDevice, Record, pool::pool_name,
+};
 
 /// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,10 +117,10 @@ pub fn plan(
             known.admin_access &= allocation.admin_access;
             continue;
         }
-        let accelerator = usable(allocation, claim, inventory, ledger)?;
+        let device = usable(allocation, claim, inventory, ledger)?;
         let name = cdi_device_name(allocation, claim).map_err(|error| undescribable(&error))?;
-        let container_edits =
-            edits(accelerator).map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
+        let container_edits = edits(&device.accelerator)
+            .map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
         devices.push(PreparedDevice {
             requests: vec![allocation.request.clone()],
             pool: identity.pool(),
@@ -125,6 +128,7 @@ pub fn plan(
             share_id: allocation.share_id.clone(),
             admin_access: allocation.admin_access,
             cdi_ids: vec![QualifiedName { kind: kind.clone(), device: name.clone() }.to_string()],
+            published_as: Some(api_device(device)),
         });
         cdi_devices.push(cdi::Device::new(name, container_edits));
     }
@@ -137,7 +141,7 @@ fn usable<'a>(
     claim: &ClaimRef,
     inventory: &'a Inventory,
     ledger: &Ledger,
-) -> Result<&'a Accelerator, Refusal> {
+) -> Result<&'a Device, Refusal> {
     let device = inventory.find(&allocation.device).ok_or_else(|| Refusal::Gone(allocation.device.clone()))?;
     if let Condition::Lost { cause } = &device.condition {
         return Err(Refusal::Lost { device: allocation.device.clone(), cause: cause.clone() });
@@ -146,7 +150,7 @@ fn usable<'a>(
         Some(holder) if !allocation.admin_access => {
             Err(Refusal::Held { device: allocation.device.clone(), holder: holder.to_string() })
         }
-        _ => Ok(&device.accelerator),
+        _ => Ok(device),
     }
 }
 

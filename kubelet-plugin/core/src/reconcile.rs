@@ -114,10 +114,10 @@ mod tests {
 
     use super::*;
     use crate::testing::{gpus, pool};
-    use crate::{Features, slices};
+    use crate::{Features, Ledger, slices};
 
     fn desired(buses: &[u8]) -> Vec<ResourceSlice> {
-        slices(&pool(), &gpus(buses), Features::default(), |_| false)
+        slices(&pool(), &gpus(buses), Features::default(), &Ledger::default())
     }
 
     /// What a server would hold after these writes.

@@ -6,7 +6,7 @@ use tessera_driver::AttributeValue;
 use tessera_vocabulary::taints;
 
 use crate::inventory::Device;
-use crate::{Condition, Inventory, Pool, format_quantity};
+use crate::{Condition, Inventory, Ledger, Pool, format_quantity};
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
 const DEVICES_PER_SLICE: usize = 64;
@@ -32,20 +32,24 @@ impl Default for Features {
 /// The slices of a pool, in the order of their names. There is always one: a slice without devices says that the
 /// driver is alive and has nothing. The generation of the pool is left at 0; `reconcile` sets it.
 ///
-/// `held` tells whether a claim holds a device. A lost device carries a taint; where the server drops taints, it is
-/// withheld instead, unless a claim holds it: an allocated device must not vanish, and nobody else can be given it.
-pub fn slices(
-    pool: &Pool,
-    inventory: &Inventory,
-    features: Features,
-    held: impl Fn(&Device) -> bool,
-) -> Vec<ResourceSlice> {
-    let devices: Vec<ApiDevice> = inventory
+/// A lost device carries a taint; where the server drops taints, it is withheld instead, unless a claim holds it: an
+/// allocated device must not vanish, and nobody else can be given it. A device that a claim holds and that was not seen
+/// since the agent started is lost too; the ledger knows how it was published.
+pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
+    let held = ledger.held();
+    let seen = inventory
         .devices()
         .iter()
-        .filter(|device| features.device_taints || device.condition == Condition::Ready || held(device))
-        .map(|device| api_device(device, features))
-        .collect();
+        .filter(|device| {
+            features.device_taints || device.condition == Condition::Ready || held.contains(&device.accelerator.name())
+        })
+        .map(|device| marked(api_device(device), device.condition != Condition::Ready, features));
+    let unseen = ledger
+        .held_as_published()
+        .into_iter()
+        .filter(|(name, _)| inventory.find(name).is_none())
+        .map(|(_, device)| marked(device.clone(), true, features));
+    let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let chunks: Vec<Option<Vec<ApiDevice>>> = match devices.len() {
         0 => vec![None],
         _ => devices.chunks(DEVICES_PER_SLICE).map(|chunk| Some(chunk.to_vec())).collect(),
@@ -68,20 +72,22 @@ pub fn slices(
     chunks.into_iter().enumerate().map(slice).collect()
 }
 
-fn api_device(device: &Device, features: Features) -> ApiDevice {
+/// A device that can be used, as it is published.
+pub(crate) fn api_device(device: &Device) -> ApiDevice {
     let accelerator = &device.accelerator;
-    let lost = matches!(device.condition, Condition::Lost { .. });
+    let attributes = accelerator.attributes().into_iter().map(|(name, value)| (name.to_owned(), attribute(value)));
+    let capacities = accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value)));
     ApiDevice {
         name: accelerator.name().to_string(),
-        attributes: Some(
-            accelerator.attributes().into_iter().map(|(name, value)| (name.to_owned(), attribute(value))).collect(),
-        ),
-        capacity: Some(
-            accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value))).collect(),
-        ),
-        taints: (lost && features.device_taints).then(|| vec![taint(taints::LOST)]),
+        attributes: Some(attributes.collect()),
+        capacity: Some(capacities.collect()),
         ..ApiDevice::default()
     }
+}
+
+/// The same with its taints.
+fn marked(device: ApiDevice, lost: bool, features: Features) -> ApiDevice {
+    ApiDevice { taints: (lost && features.device_taints).then(|| vec![taint(taints::LOST)]), ..device }
 }
 
 fn attribute(value: AttributeValue) -> DeviceAttribute {
@@ -116,20 +122,26 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{gpus, pool};
+    use crate::testing::{gpus, pool, record};
 
-    fn nobody(_: &Device) -> bool {
-        false
+    fn nobody() -> Ledger {
+        Ledger::default()
+    }
+
+    fn first() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.insert(record("uid-1", 1));
+        ledger
     }
 
     #[test]
     fn a_gpu_as_the_scheduler_sees_it() {
-        insta::assert_json_snapshot!(slices(&pool(), &gpus(&[0x1b]), Features::default(), nobody));
+        insta::assert_json_snapshot!(slices(&pool(), &gpus(&[0x1b]), Features::default(), &nobody()));
     }
 
     #[test]
     fn a_node_without_devices_still_says_that_its_driver_lives() {
-        let slices = slices(&pool(), &Inventory::default(), Features::default(), nobody);
+        let slices = slices(&pool(), &Inventory::default(), Features::default(), &nobody());
         assert_eq!(slices.len(), 1);
         // Not an empty list: the API refuses that beside shared counters, and stores it as absent.
         assert_eq!(slices[0].spec.devices, None);
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn many_devices_are_spread_over_slices_in_order() {
         let buses: Vec<u8> = (0..150).collect();
-        let slices = slices(&pool(), &gpus(&buses), Features::default(), nobody);
+        let slices = slices(&pool(), &gpus(&buses), Features::default(), &nobody());
         let sizes: Vec<_> = slices.iter().map(|slice| slice.spec.devices.as_ref().map_or(0, Vec::len)).collect();
         assert_eq!(sizes, [64, 64, 22]);
         let names: Vec<_> = slices.iter().filter_map(|slice| slice.metadata.name.clone()).collect();
@@ -149,28 +161,28 @@ mod tests {
     #[test]
     fn a_lost_device_is_tainted_or_withheld() {
         let lost = gpus(&[1, 2]).unreachable("gone");
-        let names_and_taints = |features, held: fn(&Device) -> bool| -> Vec<(String, bool)> {
-            let slices = slices(&pool(), &lost, features, held);
-            slices[0]
-                .spec
-                .devices
-                .iter()
-                .flatten()
-                .map(|device| (device.name.clone(), device.taints.is_some()))
-                .collect()
+        let names_and_taints = |features, inventory: &Inventory, ledger: Ledger| -> Vec<(String, bool)> {
+            let slices = slices(&pool(), inventory, features, &ledger);
+            let devices = slices[0].spec.devices.iter().flatten();
+            devices.map(|device| (device.name.clone(), device.taints.is_some())).collect()
         };
-        let first = |device: &Device| device.accelerator.address.bus == 1;
         let one = "gpu-0000-01-00-0".to_owned();
         let two = "gpu-0000-02-00-0".to_owned();
-        assert_eq!(names_and_taints(Features::default(), nobody), [(one.clone(), true), (two, true)]);
+        assert_eq!(names_and_taints(Features::default(), &lost, nobody()), [(one.clone(), true), (two.clone(), true)]);
         let without = Features { device_taints: false };
-        assert_eq!(names_and_taints(without, nobody), []);
-        assert_eq!(names_and_taints(without, first), [(one, false)], "a claim holds it");
+        assert_eq!(names_and_taints(without, &lost, nobody()), []);
+        assert_eq!(names_and_taints(without, &lost, first()), [(one.clone(), false)], "a claim holds it");
+
+        // An agent that starts while it is lost has never seen it.
+        let other = gpus(&[2]);
+        assert_eq!(names_and_taints(Features::default(), &other, first()), [(two.clone(), false), (one.clone(), true)]);
+        assert_eq!(names_and_taints(without, &other, first()), [(two.clone(), false), (one, false)]);
+        assert_eq!(names_and_taints(Features::default(), &other, nobody()), [(two, false)]);
     }
 
     #[test]
     fn a_server_without_taints_shows_it() {
-        let sent = &slices(&pool(), &gpus(&[1]).unreachable("gone"), Features::default(), nobody)[0];
+        let sent = &slices(&pool(), &gpus(&[1]).unreachable("gone"), Features::default(), &nobody())[0];
         let mut stored = sent.clone();
         assert_eq!(dropped_features(sent, &stored, Features::default()), Features::default());
         for device in stored.spec.devices.iter_mut().flatten() {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{Identity, Record};
 
 /// One thing that is done for a claim. The order of the steps is the order of [`Record::steps`]; undoing goes backwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Keep the record, so that a later agent knows what was done. The first step, and the last to be undone: whatever
     /// is on the node has an owner.

@@ -56,6 +56,23 @@ async fn a_held_gpu_that_is_pulled_out_is_tainted() {
 }
 
 #[tokio::test]
+async fn a_held_gpu_that_is_lost_while_no_agent_looks_stays_published() {
+    let (mut node, plugin) = node().await;
+    let claim = node.allocated("training", GPUS[3]);
+    plugin.prepare(&claim).await.unwrap();
+    node.kill().await;
+    node.hardware("set 3 present=false");
+    // Also when the slices were wiped meanwhile: the ledger knows how it was published.
+    node.api.wipe_slices(Node::NAME);
+    node.start().await;
+    let lost = |devices: &[Value]| taint(devices, GPUS[3]).as_deref() == Some("tessera.dev/lost");
+    let devices = node.wait_for_devices("the taint", lost).await;
+    assert_eq!(devices.len(), 8);
+    node.kubelet().plugin().await.unprepare(&claim).await.unwrap();
+    node.wait_for_devices("seven devices", |devices| devices.len() == 7).await;
+}
+
+#[tokio::test]
 async fn a_gpu_that_fell_off_the_bus_is_tainted_and_others_are_not() {
     let (node, plugin) = node().await;
     node.hardware("set 5 lost=true");
