@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use kube::Client;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Identity, Inventory, PreparedDevice, Record, Refusal,
-    allocations, execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, PreparedDevice, Record, Refusal, allocations,
+    execute, plan, repair, revert,
 };
 use tessera_driver::Root;
 use tracing::{info, warn};
@@ -180,13 +180,7 @@ impl Claims {
     fn prepared_before(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         let inventory = self.inventory();
         for device in &record.devices {
-            match inventory.find(&device.device).map(|device| &device.condition) {
-                None => return Err(Refusal::Gone(device.device.clone()).into()),
-                Some(Condition::Lost { cause }) => {
-                    return Err(Refusal::Lost { device: device.device.clone(), cause: cause.clone() }.into());
-                }
-                Some(Condition::Ready) => {}
-            }
+            inventory.ready(&device.device)?;
         }
         self.mend(&record.claim.uid)?;
         Ok(record.devices)

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Condition, Executor, Identity, Inventory, Ledger, PreparedDevice,
-    Record, Refusal, Step, execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Executor, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
+    Step, execute, plan, repair, revert,
 };
 use tessera_vocabulary::DeviceName;
 
@@ -182,13 +182,7 @@ impl Agent {
         let nothing = Inventory::default();
         let inventory = self.observed.as_ref().unwrap_or(&nothing);
         for device in &record.devices {
-            match inventory.find(&device.device).map(|device| &device.condition) {
-                None => return Err(Refusal::Gone(device.device.clone()).into()),
-                Some(Condition::Lost { cause }) => {
-                    return Err(Refusal::Lost { device: device.device.clone(), cause: cause.clone() }.into());
-                }
-                Some(Condition::Ready) => {}
-            }
+            inventory.ready(&device.device)?;
         }
         self.mend(&record.claim.uid)?;
         Ok(record.devices)

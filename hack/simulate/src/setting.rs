@@ -5,8 +5,7 @@
 pub struct Setting {
     /// A bug that is put in.
     pub plant: Option<Plant>,
-    /// Also check what is known not to hold yet: two agents that do not know the same come to rest, a held device that
-    /// was lost before the agent started stays published, and a damaged record that is still known is written again.
+    /// Also check what is known not to hold yet: two agents that do not know the same come to rest.
     pub strict: bool,
 }
 

@@ -136,16 +136,27 @@ pub fn plan(
     Ok(Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec })
 }
 
+impl Inventory {
+    /// The device of a name, if it can be used.
+    ///
+    /// # Errors
+    /// [`Refusal::Gone`] and [`Refusal::Lost`].
+    pub fn ready(&self, name: &DeviceName) -> Result<&Device, Refusal> {
+        let device = self.find(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
+        match &device.condition {
+            Condition::Ready => Ok(device),
+            Condition::Lost { cause } => Err(Refusal::Lost { device: name.clone(), cause: cause.clone() }),
+        }
+    }
+}
+
 fn usable<'a>(
     allocation: &Allocation,
     claim: &ClaimRef,
     inventory: &'a Inventory,
     ledger: &Ledger,
 ) -> Result<&'a Device, Refusal> {
-    let device = inventory.find(&allocation.device).ok_or_else(|| Refusal::Gone(allocation.device.clone()))?;
-    if let Condition::Lost { cause } = &device.condition {
-        return Err(Refusal::Lost { device: allocation.device.clone(), cause: cause.clone() });
-    }
+    let device = inventory.ready(&allocation.device)?;
     match ledger.holder(&allocation.device, &claim.uid) {
         Some(holder) if !allocation.admin_access => {
             Err(Refusal::Held { device: allocation.device.clone(), holder: holder.to_string() })
