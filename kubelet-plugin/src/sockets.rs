@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use futures::{Stream, StreamExt, future};
@@ -16,6 +16,8 @@ pub(crate) const PATH_BYTES: usize = 107;
 /// A socket that is removed when dropped. For the registration socket that means: deregistered.
 pub(crate) struct Socket {
     path: PathBuf,
+    /// Which file it is: another agent may have put its own in the place.
+    file: Option<(u64, u64)>,
     listener: Option<UnixListener>,
 }
 
@@ -44,7 +46,8 @@ impl Socket {
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { path, listener: Some(listener) })
+        let file = identity(&path);
+        Ok(Self { path, file, listener: Some(listener) })
     }
 
     /// The connections that come in, of root and of the agent's own user only. Can be taken once.
@@ -72,6 +75,30 @@ fn stream(listener: Option<UnixListener>) -> impl Stream<Item = io::Result<UnixS
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if identity(&self.path) == self.file {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|data| (data.dev(), data.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_goes_with_its_owner_and_not_with_an_earlier_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dra@kubelet.sock");
+        let earlier = Socket::bind(path.clone()).unwrap();
+        let later = Socket::bind(path.clone()).unwrap();
+        drop(earlier);
+        assert!(path.exists(), "it is the later agent's");
+        drop(later);
+        assert!(!path.exists());
     }
 }
