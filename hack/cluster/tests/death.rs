@@ -93,8 +93,7 @@ fn the_supervisor_is_killed_and_the_next_up_sweeps() {
     let traces = Traces::of(&first);
     signal(recorded_pid(&name, "supervisor").unwrap(), Signal::KILL);
     eventually("every process dies with the supervisor", SECONDS, || traces.processes().is_empty());
-    assert!(traces.run_directory().exists(), "nobody was there to remove it");
-    assert!(!traces.cgroups().is_empty());
+    // Its directory and cgroups are left, unless a test beside this one has swept them already: any `up` does.
 
     let second = Cluster::up(&options, &mut |_| {}).unwrap();
     assert!(second.status().unwrap().node_ready);
