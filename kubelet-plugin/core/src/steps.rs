@@ -1,7 +1,5 @@
 //! What is done for a claim, step by step, and how it is undone.
 
-use std::fmt;
-
 use crate::{Identity, Record};
 
 /// One thing that is done for a claim. The order of the steps is the order of [`Record::steps`]; undoing goes backwards.
@@ -48,12 +46,6 @@ pub struct Failed<E> {
     pub cause: E,
     /// What could not be undone. The record still owns it: a repeated call or the undoing of the claim gets it.
     pub left: Vec<E>,
-}
-
-impl<E: fmt::Display> fmt::Display for Failed<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
-    }
 }
 
 impl Record {
