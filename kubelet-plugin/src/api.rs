@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use tessera_core::{ClaimRef, NodeIdentity};
+use tessera_core::NodeIdentity;
 
 /// The kubelet gives a prepare call 45 s and retries it for ever; answering with a reason beats running into that.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,15 +46,15 @@ pub(crate) enum ClaimReadError {
 }
 
 /// Reads one claim by name. Nodes never list or watch claims: there may be 15,000 nodes.
-pub(crate) async fn claim(client: &Client, wanted: &ClaimRef) -> Result<ResourceClaim, ClaimReadError> {
-    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), &wanted.namespace);
-    let name = || wanted.to_string();
-    match tokio::time::timeout(CLAIM_TIMEOUT, claims.get(&wanted.name)).await {
-        Err(_) => Err(ClaimReadError::Timeout(name())),
+pub(crate) async fn claim(client: &Client, namespace: &str, name: &str) -> Result<ResourceClaim, ClaimReadError> {
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), namespace);
+    let full_name = || format!("{namespace}/{name}");
+    match tokio::time::timeout(CLAIM_TIMEOUT, claims.get(name)).await {
+        Err(_) => Err(ClaimReadError::Timeout(full_name())),
         Ok(Ok(claim)) => Ok(claim),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(ClaimReadError::Deleted(name())),
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ClaimReadError::Forbidden(name())),
-        Ok(Err(error)) => Err(ClaimReadError::Other { claim: name(), reason: brief(&error) }),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(ClaimReadError::Deleted(full_name())),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ClaimReadError::Forbidden(full_name())),
+        Ok(Err(error)) => Err(ClaimReadError::Other { claim: full_name(), reason: brief(&error) }),
     }
 }
 

@@ -4,14 +4,14 @@
 //! Files are written on the async workers: both directories are in memory, and handing the work to another thread would
 //! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kube::Client;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, PreparedDevice, Record, Refusal, allocations,
-    execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
+    StoredRecord, allocations, execute, plan, repair, revert,
 };
 use tessera_driver::Root;
 use tracing::{info, warn};
@@ -21,6 +21,10 @@ use crate::disk::{Disk, DiskError};
 use crate::hardware::Observed;
 use crate::ledger::Transaction;
 use crate::metrics::{Metrics, Operation};
+use crate::notices::{Notice, Notices};
+
+/// Before the first look at the hardware.
+static NOTHING: Inventory = Inventory::EMPTY;
 
 /// Everything about the claims of one driver on this node.
 pub(crate) struct Claims {
@@ -32,6 +36,7 @@ pub(crate) struct Claims {
     /// One lock a claim that is being worked on.
     busy: Mutex<HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>>,
     metrics: Metrics,
+    notices: Notices,
 }
 
 /// Why a claim could not be prepared or undone. The texts land in events of pods.
@@ -59,61 +64,79 @@ pub(crate) struct Parts {
     pub(crate) observed: Observed,
     pub(crate) disk: Disk,
     pub(crate) metrics: Metrics,
+    pub(crate) notices: Notices,
 }
 
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, root, client, observed, disk, metrics } = parts;
-        let claims = Self { identity, root, client, observed, disk, busy: Mutex::default(), metrics };
-        let ledger = claims.disk.ledger.exclusively(|ledger| ledger.ledger().clone()).map_err(DiskError::from)?;
-        info!(claims = ledger.records().count(), "took over the ledger");
+        let Parts { identity, root, client, observed, disk, metrics, notices } = parts;
+        let claims = Self { identity, root, client, observed, disk, busy: Mutex::default(), metrics, notices };
+        let prepared = claims.in_ledger(|ledger| Ok(ledger.ledger().records().count()))?;
+        info!(claims = prepared, "took over the ledger");
         if claims.disk.ledger.is_alone() {
             // What an agent that died in the middle of a write left; one that lives may be about to use it.
             claims.disk.specs.sweep().inspect_err(|error| warn!(%error, "cannot clear up the CDI directory")).ok();
         }
-        claims.sweep();
+        claims.sweep(true);
         Ok(claims)
     }
 
     /// Does again what is missing of claims, and removes what belongs to none: at the start and every minute, since
     /// running containers rely on it and nobody asks again. What fails is told and tried again.
-    pub(crate) fn sweep(&self) {
-        let uids = |ledger: &mut Transaction<'_>| -> Vec<_> {
-            ledger.ledger().records().map(|record| record.claim.uid.clone()).collect()
-        };
-        let prepared = self.disk.ledger.exclusively(uids).unwrap_or_else(|error| {
-            warn!(%error, "cannot read the ledger");
-            Vec::new()
-        });
-        for uid in &prepared {
-            if let Err(error) = self.mend(uid) {
-                warn!(%uid, %error, "cannot mend a claim's files");
+    ///
+    /// A claim whose record was set aside may still be in use: it is `spared` until that is known.
+    pub(crate) fn sweep(&self, spared: bool) {
+        for claim in self.ledger().records().map(|record| &record.claim) {
+            if let Err(error) = self.mend(claim) {
+                warn!(%claim, uid = %claim.uid, %error, "cannot mend a claim's files");
             }
         }
+        let spared = if spared { self.set_aside() } else { BTreeSet::new() };
         let kind = self.identity.cdi_kind();
         let present = self.disk.specs.list(&cdi::FileName::transient_prefix(kind)).unwrap_or_else(|error| {
             warn!(%error, "cannot look for CDI specs that belong to no claim");
             Vec::new()
         });
         for file in present {
-            if let Some(uid) = file.transient_id(kind).map(str::to_owned)
-                && let Err(error) = self.remove_stray(&file, &uid)
-            {
+            let Some(uid) = file.transient_id(kind) else { continue };
+            if spared.iter().any(|spared| spared.as_str() == uid) {
+                continue;
+            }
+            if let Err(error) = self.remove_stray(&file, uid) {
                 warn!(%file, %error, "cannot remove a CDI spec that belongs to no claim");
             }
         }
     }
 
+    /// What is prepared.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.disk.ledger.exclusively(|ledger| ledger.ledger().clone()).unwrap_or_else(|error| {
+            warn!(%error, "cannot read the ledger");
+            Ledger::default()
+        })
+    }
+
+    /// The claims whose records could not be read and were not made anew since.
+    pub(crate) fn set_aside(&self) -> BTreeSet<ClaimUid> {
+        self.disk.ledger.set_aside().unwrap_or_else(|error| {
+            warn!(%error, "cannot look for records that were set aside");
+            BTreeSet::new()
+        })
+    }
+
     /// Removes a spec that no record owns. While nobody else changes the ledger: a record is there before its spec.
     fn remove_stray(&self, file: &cdi::FileName, uid: &str) -> Result<(), DiskError> {
-        self.disk.ledger.exclusively(|ledger| {
+        let removed = self.disk.ledger.exclusively(|ledger| {
             if uid.parse().is_ok_and(|uid| ledger.ledger().get(&uid).is_some()) {
-                return Ok(());
+                return Ok(false);
             }
-            info!(%file, "removing a CDI spec that belongs to no claim");
-            self.disk.specs.remove(file).map(|_| ()).map_err(DiskError::from)
-        })?
+            self.disk.specs.remove(file)
+        })??;
+        if removed {
+            self.notices.tell(Notice::StrayRemoved { file: file.to_string() });
+        }
+        Ok(())
     }
 
     /// Prepares a claim; a repeated call gives the same answer.
@@ -133,10 +156,10 @@ impl Claims {
 
     async fn prepare_exclusively(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
         let _busy = self.exclusively(&claim.uid).await;
-        if let Some(record) = self.recall(&claim.uid)? {
-            return self.prepared_before(record);
+        if let Some(devices) = self.prepared_before(claim)? {
+            return Ok(devices);
         }
-        let object = api::claim(&self.client, claim).await?;
+        let object = api::claim(&self.client, &claim.namespace, &claim.name).await?;
         let allocations = allocations(&object, claim, &self.identity)?;
         if allocations.is_empty() {
             return Ok(Vec::new());
@@ -144,63 +167,83 @@ impl Claims {
         self.carry_out(claim, &allocations)
     }
 
-    fn recall(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
-        let recalled = self.disk.ledger.exclusively(|ledger| ledger.ledger().get(uid).cloned());
-        Ok(recalled.map_err(DiskError::from)?)
+    /// Answers from the ledger, once it is true that the container can be started with the answer.
+    fn prepared_before(&self, claim: &ClaimRef) -> Result<Option<Vec<PreparedDevice>>, OperationError> {
+        let (devices, mended) = self.in_ledger(|ledger| {
+            let Some(stored) = ledger.ledger().get(&claim.uid) else { return Ok((None, false)) };
+            let inventory = self.observed.borrow();
+            for device in &stored.record().devices {
+                inventory.as_ref().unwrap_or(&NOTHING).ready(&device.device)?;
+            }
+            let devices = stored.record().devices.clone();
+            Ok((Some(devices), self.mend_in(ledger, &claim.uid)?))
+        })?;
+        self.tell_if(mended, claim);
+        Ok(devices)
     }
 
-    /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
-    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
-        let inventory = self.inventory();
-        let edits = |accelerator: &tessera_driver::Accelerator| {
-            accelerator.container_edits(&self.root).map_err(|error| error.to_string())
-        };
-        let reserved = self.disk.ledger.exclusively(|ledger| {
-            let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;
-            ledger.insert(&record).map_err(DiskError::from)?;
-            Ok(record)
-        });
-        reserved.map_err(DiskError::from)?
+    /// Does again what is missing or damaged of a claim, if it is still prepared.
+    fn mend(&self, claim: &ClaimRef) -> Result<(), OperationError> {
+        let mended = self.in_ledger(|ledger| self.mend_in(ledger, &claim.uid))?;
+        self.tell_if(mended, claim);
+        Ok(())
+    }
+
+    /// The same while nobody else changes the ledger: a claim that is undone meanwhile must not come back. Says whether
+    /// there was anything to do.
+    fn mend_in(&self, ledger: &mut Transaction<'_>, uid: &ClaimUid) -> Result<bool, OperationError> {
+        let rewritten = ledger.mend(uid).map_err(DiskError::from)?;
+        let Some(stored) = ledger.ledger().get(uid) else { return Ok(false) };
+        let steps = stored.record().steps(&self.identity)?;
+        Ok(repair(&self.disk, &steps)? > 0 || rewritten)
+    }
+
+    fn tell_if(&self, mended: bool, claim: &ClaimRef) {
+        if mended {
+            self.notices.tell(Notice::FilesRewritten { claim: claim.clone() });
+        }
     }
 
     /// Does all that a claim needs, or nothing.
     fn carry_out(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Vec<PreparedDevice>, OperationError> {
         let record = self.reserve(claim, allocations)?;
-        // The first step is to keep the record, and that is done.
-        execute(&self.disk, &record.steps(&self.identity)?, 1).map_err(|failed| {
+        if let Err(failed) = execute(&self.disk, &record.steps(&self.identity)?) {
             for error in &failed.left {
                 warn!(%claim, uid = %claim.uid, %error, "not undone; the claim keeps it until the kubelet calls again");
             }
-            failed.cause
-        })?;
-        Ok(record.devices)
-    }
-
-    /// Answers from the ledger, once it is true that the container can be started with the answer.
-    fn prepared_before(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
-        let inventory = self.inventory();
-        for device in &record.devices {
-            inventory.ready(&device.device)?;
+            if failed.left.is_empty()
+                && let Err(error) = self.release(&claim.uid)
+            {
+                warn!(%claim, uid = %claim.uid, %error, "the record stays until the kubelet calls again");
+            }
+            return Err(failed.cause.into());
         }
-        self.mend(&record.claim.uid)?;
         Ok(record.devices)
     }
 
-    /// Does again what is missing or damaged of a claim, if it is still prepared. While nobody else changes the ledger:
-    /// a claim that is undone meanwhile must not come back.
-    fn mend(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        self.disk
-            .ledger
-            .exclusively(|ledger| {
-                let Some(record) = ledger.ledger().get(uid).cloned() else { return Ok(()) };
-                let steps = record.steps(&self.identity)?;
-                let kept = ledger.keep(&record).map_err(DiskError::from)?;
-                if repair(&self.disk, &steps[1..])? > 0 || !kept {
-                    warn!(claim = %record.claim, %uid, "wrote lost or damaged files of a claim again");
-                }
-                Ok(())
-            })
-            .map_err(DiskError::from)?
+    /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
+    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
+        let inventory = self.observed.borrow().clone().unwrap_or_default();
+        let edits = |accelerator: &tessera_driver::Accelerator| {
+            accelerator.container_edits(&self.root).map_err(|error| error.to_string())
+        };
+        self.in_ledger(|ledger| {
+            let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;
+            let stored = StoredRecord::encode(record.clone()).map_err(|_| OperationError::Internal)?;
+            ledger.insert(stored).map_err(DiskError::from)?;
+            Ok(record)
+        })
+    }
+
+    fn release(&self, uid: &ClaimUid) -> Result<(), OperationError> {
+        self.in_ledger(|ledger| Ok(ledger.remove(uid).map_err(DiskError::from)?))
+    }
+
+    fn in_ledger<T>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, OperationError>,
+    ) -> Result<T, OperationError> {
+        self.disk.ledger.exclusively(work).map_err(DiskError::from)?
     }
 
     /// Undoes what was prepared for a claim. Needs no API server, and succeeds for what is unknown.
@@ -220,15 +263,20 @@ impl Claims {
 
     /// What cannot be removed now keeps its record, and the kubelet calls again.
     fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        let Some(record) = self.recall(uid)? else {
-            return Ok(self.disk.remove_strays(&self.identity.cdi_file(uid)?, uid)?);
-        };
-        let mut left = revert(&self.disk, &record.steps(&self.identity)?);
-        left.pop().map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    fn inventory(&self) -> Inventory {
-        self.observed.borrow().clone().unwrap_or_default()
+        let steps = self.in_ledger(|ledger| match ledger.ledger().get(uid) {
+            Some(stored) => Ok(Some(stored.record().steps(&self.identity)?)),
+            None => Ok(None),
+        })?;
+        match steps {
+            Some(steps) => {
+                if let Some(error) = revert(&self.disk, &steps).pop() {
+                    return Err(error.into());
+                }
+            }
+            // Nothing is known of it, which does not mean that nothing is there.
+            None => self.disk.remove_spec(&self.identity.cdi_file(uid)?)?,
+        }
+        self.release(uid)
     }
 
     /// Waits until no other call works on the claim.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use tessera_core::{ClaimUid, Executor, Step};
+use tessera_core::{Executor, Step};
 
 use crate::ledger::SharedLedger;
 use crate::store::StoreError;
@@ -26,14 +26,9 @@ pub(crate) enum DiskError {
 }
 
 impl Disk {
-    /// Removes what there may be of a claim that nothing is known of.
-    pub(crate) fn remove_strays(&self, file: &cdi::FileName, uid: &ClaimUid) -> Result<(), DiskError> {
-        self.remove_spec(file)?;
-        Ok(self.ledger.exclusively(|ledger| ledger.remove(uid))??)
-    }
-
-    /// A directory that is read-only, or none any more, refuses even to remove what is not there.
-    fn remove_spec(&self, file: &cdi::FileName) -> Result<(), DiskError> {
+    /// Removes a spec. That there is none is fine, also where a directory that is read-only, or none any more, refuses
+    /// to remove what is not there.
+    pub(crate) fn remove_spec(&self, file: &cdi::FileName) -> Result<(), DiskError> {
         let absent = |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
         match self.specs.remove(file) {
             Ok(_) => Ok(()),
@@ -48,24 +43,19 @@ impl Executor for Disk {
 
     fn apply(&self, step: &Step) -> Result<(), DiskError> {
         match step {
-            Step::Keep(record) => Ok(self.ledger.exclusively(|ledger| ledger.insert(record))??),
-            Step::Describe { file, spec } => Ok(self.specs.write(file, spec)?),
+            Step::Describe { file, spec } => Ok(self.specs.write_document(file, spec)?),
         }
     }
 
     fn undo(&self, step: &Step) -> Result<(), DiskError> {
         match step {
-            Step::Keep(record) => Ok(self.ledger.exclusively(|ledger| ledger.remove(&record.claim.uid))??),
             Step::Describe { file, .. } => self.remove_spec(file),
         }
     }
 
     fn holds(&self, step: &Step) -> bool {
         match step {
-            Step::Keep(record) => self.ledger.holds_on_disk(record),
-            Step::Describe { file, spec } => {
-                self.specs.read(file).is_ok_and(|found| found.as_ref() == Some(spec.as_ref()))
-            }
+            Step::Describe { file, spec } => self.specs.holds(file, spec),
         }
     }
 }

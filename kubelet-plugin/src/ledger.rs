@@ -7,18 +7,26 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tessera_core::{ClaimUid, Ledger, Record};
+use tessera_core::{ClaimUid, Ledger, StoredRecord};
 use tessera_vocabulary::DeviceName;
+use tracing::warn;
 
 use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::precedence::Precedence;
 use crate::store::{Store, StoreError};
+
+/// Where the numbers stand in the file of changes.
+const CHANGES: u64 = 0;
+const AGENTS_STARTED: u64 = 8;
 
 /// The one truth about who holds what on this node.
 #[derive(Debug)]
 pub(crate) struct SharedLedger {
     store: Store,
     boot_id: String,
-    /// Locked while an agent works with the records; holds the number of changes that were ever made to them.
+    /// Locked while an agent works with the records; holds the number of changes that were ever made to them, and then
+    /// the number of agents that were ever started.
     changes: File,
     /// Locked for as long as an agent lives, so that another one can tell.
     _alive: File,
@@ -26,6 +34,7 @@ pub(crate) struct SharedLedger {
     /// A panic while it is locked does no harm: what is on disk is read again when the number of changes differs.
     known: Mutex<Known>,
     metrics: Metrics,
+    notices: Notices,
 }
 
 /// The records as they were after a number of changes.
@@ -43,7 +52,7 @@ pub(crate) struct Transaction<'a> {
 
 impl SharedLedger {
     /// Opens the ledger in the store's directory and reads it.
-    pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics) -> Result<Self, StoreError> {
+    pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics, notices: Notices) -> Result<Self, StoreError> {
         let open = |name: &str| {
             let path = store.directory().join(name);
             let mut options = OpenOptions::new();
@@ -54,7 +63,7 @@ impl SharedLedger {
         let alone = alive.try_lock().is_ok();
         // From exclusive to shared, or to shared beside the other agent's.
         alive.lock_shared().map_err(|source| StoreError::new(store.directory().join("agents"), source))?;
-        let shared = Self { store, boot_id, changes, _alive: alive, alone, known: Mutex::default(), metrics };
+        let shared = Self { store, boot_id, changes, _alive: alive, alone, known: Mutex::default(), metrics, notices };
         shared.exclusively(|_| ())?;
         Ok(shared)
     }
@@ -88,9 +97,25 @@ impl SharedLedger {
         self.known().ledger.clone()
     }
 
-    /// Whether a record is on disk as it should be.
-    pub(crate) fn holds_on_disk(&self, record: &Record) -> bool {
-        self.store.holds(record)
+    /// The claims whose records could not be read and were not made anew since.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub(crate) fn set_aside(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+        self.store.set_aside()
+    }
+
+    /// The place of this agent among those of the node that may be alive. Before the others where it cannot be counted.
+    pub(crate) fn precedence(&self) -> Precedence {
+        let count = || {
+            let started = self.counter(AGENTS_STARTED)?.wrapping_add(1);
+            self.count(AGENTS_STARTED, started).map(|()| started)
+        };
+        let number = self.exclusively(|_| count()).and_then(|counted| counted).unwrap_or_else(|error| {
+            warn!(%error, "this agent cannot be told from an earlier one");
+            0
+        });
+        Precedence::new(self.store.directory(), number)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -99,29 +124,36 @@ impl SharedLedger {
 
     /// Reads the records anew if another agent has changed them.
     fn refresh(&self, known: &mut Known) -> Result<(), StoreError> {
-        let changes = self.number_of_changes()?;
+        let changes = self.counter(CHANGES)?;
         if known.changes != Some(changes) {
-            known.ledger = self.store.load(&self.boot_id)?;
+            let loaded = self.store.load(&self.boot_id)?;
+            loaded.notices.into_iter().for_each(|notice| self.notices.tell(notice));
+            known.ledger = loaded.ledger;
             known.changes = Some(changes);
         }
         Ok(())
     }
 
-    fn number_of_changes(&self) -> Result<u64, StoreError> {
+    /// Says that the records are about to change. Before they do: who reads the number afterwards reads them anew.
+    fn announce(&self, known: &mut Known) -> Result<(), StoreError> {
+        let next = known.changes.unwrap_or_default().wrapping_add(1);
+        self.count(CHANGES, next)?;
+        known.changes = Some(next);
+        Ok(())
+    }
+
+    /// A number in the file of changes; 0 in a file that is shorter.
+    fn counter(&self, offset: u64) -> Result<u64, StoreError> {
         let mut bytes = [0; 8];
-        match self.changes.read_at(&mut bytes, 0) {
+        match self.changes.read_at(&mut bytes, offset) {
             Ok(_) => Ok(u64::from_le_bytes(bytes)),
             Err(source) => Err(StoreError::new(self.store.directory().join("changes"), source)),
         }
     }
 
-    /// Says that the records are about to change. Before they do: who reads the number afterwards reads them anew.
-    fn announce(&self, known: &mut Known) -> Result<(), StoreError> {
-        let next = known.changes.unwrap_or_default().wrapping_add(1);
-        let written = self.changes.write_all_at(&next.to_le_bytes(), 0);
-        written.map_err(|source: io::Error| StoreError::new(self.store.directory().join("changes"), source))?;
-        known.changes = Some(next);
-        Ok(())
+    fn count(&self, offset: u64, number: u64) -> Result<(), StoreError> {
+        let written = self.changes.write_all_at(&number.to_le_bytes(), offset);
+        written.map_err(|source: io::Error| StoreError::new(self.store.directory().join("changes"), source))
     }
 }
 
@@ -132,20 +164,20 @@ impl Transaction<'_> {
     }
 
     /// Adds a record.
-    pub(crate) fn insert(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn insert(&mut self, stored: StoredRecord) -> Result<(), StoreError> {
         self.shared.announce(self.known)?;
-        self.shared.store.write(record)?;
-        self.known.ledger.insert(record.clone());
+        self.shared.store.write(&stored)?;
+        self.known.ledger.insert(stored);
         Ok(())
     }
 
-    /// Writes a record that is in the ledger again if its file is lost or damaged; says whether it was whole.
-    pub(crate) fn keep(&mut self, record: &Record) -> Result<bool, StoreError> {
-        let there = self.shared.store.holds(record);
-        if !there {
-            self.insert(record)?;
-        }
-        Ok(there)
+    /// Writes the record of a claim again if its file is lost or damaged; says whether it had to.
+    pub(crate) fn mend(&mut self, uid: &ClaimUid) -> Result<bool, StoreError> {
+        let Some(stored) = self.known.ledger.get(uid).filter(|stored| !self.shared.store.holds(stored)).cloned() else {
+            return Ok(false);
+        };
+        // Announced: an agent that started while the file was lost knows nothing of the claim.
+        self.insert(stored).map(|()| true)
     }
 
     /// Removes a claim's record. That there is none is fine.
@@ -163,7 +195,9 @@ mod tests {
     use crate::store::testing::record;
 
     fn open(directory: &std::path::Path) -> SharedLedger {
-        SharedLedger::open(Store::open(directory.to_owned()).unwrap(), "boot".to_owned(), Metrics::new("test")).unwrap()
+        let metrics = Metrics::new("test");
+        let store = Store::open(directory.to_owned()).unwrap();
+        SharedLedger::open(store, "boot".to_owned(), metrics.clone(), Notices::new(metrics).0).unwrap()
     }
 
     fn uids(ledger: &SharedLedger) -> Vec<String> {
@@ -177,9 +211,9 @@ mod tests {
     fn two_agents_see_each_others_changes() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (open(directory.path()), open(directory.path()));
-        one.exclusively(|ledger| ledger.insert(&record("uid-1", "boot"))).unwrap().unwrap();
+        one.exclusively(|ledger| ledger.insert(record("uid-1", "boot"))).unwrap().unwrap();
         assert_eq!(uids(&other), ["uid-1"]);
-        other.exclusively(|ledger| ledger.insert(&record("uid-2", "boot"))).unwrap().unwrap();
+        other.exclusively(|ledger| ledger.insert(record("uid-2", "boot"))).unwrap().unwrap();
         other.exclusively(|ledger| ledger.remove(&"uid-1".parse().unwrap())).unwrap().unwrap();
         assert_eq!(uids(&one), ["uid-2"]);
         assert_eq!(uids(&open(directory.path())), ["uid-2"]);
@@ -194,7 +228,7 @@ mod tests {
                 scope.spawn(move || {
                     for number in 0..100 {
                         let record = record(&format!("uid-{agent}-{number}"), "boot");
-                        ledger.exclusively(|ledger| ledger.insert(&record)).unwrap().unwrap();
+                        ledger.exclusively(|ledger| ledger.insert(record)).unwrap().unwrap();
                     }
                 });
             }
@@ -208,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ledger = open(directory.path());
         std::fs::create_dir(directory.path().join("uid-1.record")).unwrap();
-        assert!(ledger.exclusively(|ledger| ledger.insert(&record("uid-1", "boot"))).unwrap().is_err());
+        assert!(ledger.exclusively(|ledger| ledger.insert(record("uid-1", "boot"))).unwrap().is_err());
         assert!(uids(&ledger).is_empty());
     }
 }

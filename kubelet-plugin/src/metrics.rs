@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     discovery_failures: Counter,
     slice_writes: Family<SliceWrite, Counter>,
     publish_age: Gauge<f64, AtomicU64>,
+    look_age: Gauge<f64, AtomicU64>,
+    notices: Family<Noticed, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +63,11 @@ struct SliceWrite {
     result: Outcome,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Noticed {
+    reason: &'static str,
+}
+
 impl Metrics {
     /// Metrics that all carry the driver's name.
     pub(crate) fn new(driver: &str) -> Self {
@@ -76,6 +83,8 @@ impl Metrics {
             discovery_failures: Counter::default(),
             slice_writes: Family::default(),
             publish_age: Gauge::default(),
+            look_age: Gauge::default(),
+            notices: Family::default(),
         };
         registry.register_with_unit(
             "claim_operation",
@@ -96,6 +105,17 @@ impl Metrics {
             "How long the published slices have differed from the hardware; 0 when they are true",
             Unit::Seconds,
             metrics.publish_age.clone(),
+        );
+        registry.register_with_unit(
+            "hardware_look",
+            "How long the look at the hardware that is under way has taken so far; 0 when none is",
+            Unit::Seconds,
+            metrics.look_age.clone(),
+        );
+        registry.register(
+            "notices",
+            "What the agent put right or could not, as in the events of the node",
+            metrics.notices.clone(),
         );
         Self { registry: Arc::new(registry), ..metrics }
     }
@@ -129,6 +149,14 @@ impl Metrics {
 
     pub(crate) fn published_since(&self, stale: Duration) {
         self.publish_age.set(stale.as_secs_f64());
+    }
+
+    pub(crate) fn looking_since(&self, took: Duration) {
+        self.look_age.set(took.as_secs_f64());
+    }
+
+    pub(crate) fn noticed(&self, reason: &'static str) {
+        self.notices.get_or_create(&Noticed { reason }).inc();
     }
 
     /// The OpenMetrics text.

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tessera_core::{Features, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
+use tessera_core::{Features, NodeIdentity, Pool, Write, dropped_features, pool_name, reconcile, slices};
 use tessera_vocabulary::DriverName;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -24,6 +24,8 @@ use crate::bucket::Bucket;
 use crate::hardware::Observed;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
+use crate::notices::{Notice, Notices};
+use crate::precedence::Precedence;
 
 /// How long after a failure the next try comes; doubled with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -48,7 +50,9 @@ pub(crate) struct Publisher {
     pub(crate) client: Client,
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
+    pub(crate) precedence: Precedence,
     pub(crate) metrics: Metrics,
+    pub(crate) notices: Notices,
 }
 
 /// What is known of the API server.
@@ -59,8 +63,10 @@ struct Known {
     slices: Option<BTreeMap<String, ResourceSlice>>,
     /// A list that is being received.
     listing: BTreeMap<String, ResourceSlice>,
-    /// Writes that may be made. Two agents that know different things, while one replaces the other, undo each other's.
+    /// Writes that may be made.
     writes: Bucket,
+    /// Why the server refused the slices at the last try.
+    refused: Option<String>,
 }
 
 /// Why nothing could be published. Tried again in any case.
@@ -79,6 +85,19 @@ impl PublishError {
     fn is_answer(&self) -> bool {
         matches!(self, Self::Node { source: kube::Error::Api(_), .. } | Self::Write { source: kube::Error::Api(_), .. })
     }
+
+    /// What the server has against a slice: no conflict with another writer and no lack of time, but its content or its
+    /// writer.
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Write { source: source @ kube::Error::Api(status), .. }
+                if (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code) =>
+            {
+                Some(api::brief(source))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Publisher {
@@ -91,6 +110,7 @@ impl Publisher {
             slices: None,
             listing: BTreeMap::new(),
             writes: Bucket::new(BURST, BETWEEN_WRITES),
+            refused: None,
         };
         let ours = watcher::Config::default()
             .fields(&format!("spec.nodeName={},spec.driver={}", self.node, self.driver))
@@ -108,7 +128,13 @@ impl Publisher {
             };
             let pause = match result {
                 Ok(Progress::Waiting) => CHECK,
+                Ok(Progress::Yielded) => {
+                    stale_since = None;
+                    CHECK
+                }
                 Ok(Progress::Done) => {
+                    self.precedence.announce();
+                    known.refused = None;
                     if !published.send_replace(true) {
                         info!(driver = %self.driver, "the slices are published");
                     }
@@ -119,6 +145,7 @@ impl Publisher {
                 Err(error) => {
                     warn!(driver = %self.driver, %error, "not published; trying again");
                     published.send_replace(false);
+                    self.tell_refusal(&error, &mut known);
                     stale_since.get_or_insert_with(Instant::now);
                     if error.is_answer() { retries.next() } else { reconnects.next() }.unwrap_or(LAST_RETRY)
                 }
@@ -137,12 +164,24 @@ impl Publisher {
         }
     }
 
+    /// Said once for each reason, not at each try.
+    fn tell_refusal(&self, error: &PublishError, known: &mut Known) {
+        let refusal = error.refusal();
+        if let Some(reason) = refusal.clone().filter(|_| refusal != known.refused) {
+            self.notices.tell(Notice::SlicesRefused { pool: pool_name(&self.node, &self.driver), reason });
+        }
+        known.refused = refusal.or(known.refused.take());
+    }
+
     /// Writes what is not as it should be. A conflict means that another writer was faster: its event comes, and with
     /// it the next try.
     async fn publish(&self, api: &Api<ResourceSlice>, known: &mut Known) -> Result<Progress, PublishError> {
         let Some(inventory) = self.observed.borrow().clone() else { return Ok(Progress::Waiting) };
         if known.slices.is_none() {
             return Ok(Progress::Waiting);
+        }
+        if self.precedence.yields() {
+            return Ok(Progress::Yielded);
         }
         // More than one round when the server shows by its answer that it lacks a feature.
         loop {
@@ -236,6 +275,8 @@ fn pauses(longest: Duration) -> ExponentialBuilder {
 enum Progress {
     /// The hardware or the API server has not been seen yet.
     Waiting,
+    /// A later agent publishes.
+    Yielded,
     /// The slices are as they should be.
     Done,
 }

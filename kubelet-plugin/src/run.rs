@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tessera_core::Identity;
 use tessera_driver::nvidia::Nvidia;
 use tessera_kubelet_api::{
@@ -30,16 +32,17 @@ use crate::health::Health;
 use crate::http::{self, Readiness};
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::pod_resources::PodResources;
 use crate::publisher::Publisher;
+use crate::reconciler::Reconciler;
 use crate::registration::{Plugin, register};
 use crate::sockets::Socket;
 use crate::store::{Store, boot_id};
-use crate::{api, hardware};
+use crate::{api, events, hardware};
 
 /// A prepare that comes right at the start should find the hardware looked at; a driver that hangs holds up no more.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// A file that is lost or that nobody owns is put right within this time.
-const SWEEP: Duration = Duration::from_secs(60);
 /// Calls that are under way when the agent is told to stop are given this long.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
@@ -87,14 +90,15 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let mut socket = Socket::bind(directories.dra_socket(options.instance.as_deref()))?;
     let identity = Identity::new(driver.clone(), node.clone(), boot_id()?).context("--nvidia-driver-name")?;
     let metrics = Metrics::new(driver.as_str());
+    let (notices, events) = Notices::new(metrics.clone());
     let client = api::client(options.kubeconfig.as_deref()).await?;
     let store = Store::open(options.state_dir.join(driver.as_str())).context("--state-dir")?;
-    let ledger = SharedLedger::open(store, identity.boot_id.clone(), metrics.clone()).context("--state-dir")?;
-    let ledger = Arc::new(ledger);
+    let ledger = SharedLedger::open(store, identity.boot_id.clone(), metrics.clone(), notices.clone());
+    let ledger = Arc::new(ledger.context("--state-dir")?);
 
     let backend = Nvidia::new(hardware.root(), hardware.nvidia_driver_root());
     let held = Arc::clone(&ledger);
-    let (observed, _watching) = hardware::watch(backend, options.rescan, move || held.held(), metrics.clone())
+    let (observed, watching) = hardware::watch(backend, options.rescan, move || held.held(), metrics.clone())
         .context("no thread for the hardware")?;
 
     let claims = Claims::take_over(Parts {
@@ -104,6 +108,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         observed: observed.clone(),
         disk: Disk { ledger: Arc::clone(&ledger), specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")? },
         metrics: metrics.clone(),
+        notices: notices.clone(),
     })?;
 
     let stop = CancellationToken::new();
@@ -117,13 +122,25 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         let serving = http::serve(listener, readiness, metrics.clone(), stop.clone());
         tasks.spawn(async move { serving.await.context("HTTP server") });
     }
-    let publisher =
-        Publisher { driver: driver.clone(), node: node.clone(), client, observed: observed.clone(), ledger, metrics };
-    let publishing = publisher.run(published, stop.clone());
-    tasks.spawn(async move {
-        publishing.await;
-        Ok(())
-    });
+    let mut work = |part: BoxFuture<'static, ()>| {
+        tasks.spawn(async move {
+            part.await;
+            Ok(())
+        });
+    };
+    let publisher = Publisher {
+        driver: driver.clone(),
+        node: node.clone(),
+        client: client.clone(),
+        observed: observed.clone(),
+        precedence: ledger.precedence(),
+        ledger,
+        metrics: metrics.clone(),
+        notices: notices.clone(),
+    };
+    work(publisher.run(published, stop.clone()).boxed());
+    work(watching.watch_over(metrics, notices.clone(), stop.clone()).boxed());
+    work(events::write(client.clone(), node.clone(), events, stop.clone()).boxed());
 
     first_look(observed.clone()).await;
 
@@ -134,7 +151,14 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         socket: directories.registration_socket(driver.as_str(), options.instance.as_deref()),
     };
     let claims = Arc::new(claims);
-    tasks.spawn(sweep_again_and_again(Arc::clone(&claims), stop.clone()));
+    let reconciler = Reconciler {
+        identity: identity.clone(),
+        claims: Arc::clone(&claims),
+        client,
+        pods: PodResources::new(&options.kubelet_dir),
+        notices,
+    };
+    work(reconciler.run(stop.clone()).boxed());
     let dra = Dra::new(claims);
     let health = Health::new(identity.pool(), observed, stop.clone());
     let serving = Server::builder()
@@ -168,16 +192,6 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         Some(Ok(Err(error))) => Err(error),
         Some(Err(panic)) => Err(panic).context("a part of the agent failed"),
     }
-}
-
-/// What running containers need is looked after for as long as the agent runs.
-async fn sweep_again_and_again(claims: Arc<Claims>, stop: CancellationToken) -> anyhow::Result<()> {
-    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        let claims = Arc::clone(&claims);
-        // A panic in it is in the log, and must not end the agent.
-        let _ = tokio::task::spawn_blocking(move || claims.sweep()).await;
-    }
-    Ok(())
 }
 
 /// Waits until the hardware has been looked at, whatever came of it.

@@ -1,22 +1,33 @@
 //! The ledger on disk: one file a claim, beside the CDI specs in a directory that a reboot empties.
 //!
-//! A file is a line with the format and the checksum of what follows, then the record as JSON. One that cannot be
-//! read is set aside and reported: it never keeps the agent from starting.
+//! A file that cannot be read is set aside and reported: it never keeps the agent from starting.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tessera_core::{ClaimUid, Ledger, Record};
-use tracing::{info, warn};
+use tessera_core::{ClaimUid, Ledger, StoredRecord};
+use tracing::info;
+
+use crate::notices::Notice;
 
 const EXTENSION: &str = "record";
-const FORMAT: &str = "tessera-record/1";
+const SET_ASIDE: &str = "unreadable";
 
 /// The directory of a driver's records.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
+}
+
+/// What was found on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// Every record of this boot.
+    pub(crate) ledger: Ledger,
+    /// What was put right on the way.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// A record that could not be written, read or removed.
@@ -51,40 +62,38 @@ impl Store {
     }
 
     /// Writes a record, whole or not at all.
-    pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
-        let path = self.path(&record.claim.uid);
+    pub(crate) fn write(&self, stored: &StoredRecord) -> Result<(), StoreError> {
+        let path = self.path(&stored.record().claim.uid);
         let aside = path.with_extension("tmp");
-        let write = || {
-            fs::write(&aside, encode(record)?)?;
-            fs::rename(&aside, &path)
-        };
-        write().map_err(|source| {
+        fs::write(&aside, stored.bytes()).and_then(|()| fs::rename(&aside, &path)).map_err(|source| {
             // Best effort: what is left of it is overwritten by the next try and swept at the next start.
             let _ = fs::remove_file(&aside);
-            StoreError { path: path.clone(), source }
+            StoreError { path, source }
         })
     }
 
-    /// Removes a claim's record. That there is none is fine.
+    /// Removes a claim's record, also one that was set aside. That there is none is fine.
     pub(crate) fn remove(&self, uid: &ClaimUid) -> Result<(), StoreError> {
         let path = self.path(uid);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError { path, source }),
-            _ => Ok(()),
+        for path in [path.with_extension(SET_ASIDE), path] {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError { path, source }),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
-    /// Whether a record is on disk as it should be.
-    pub(crate) fn holds(&self, record: &Record) -> bool {
-        fs::read(self.path(&record.claim.uid)).is_ok_and(|bytes| decode(&bytes).as_ref() == Ok(record))
+    /// Whether a record is on disk as it should be, byte for byte.
+    pub(crate) fn holds(&self, stored: &StoredRecord) -> bool {
+        fs::read(self.path(&stored.record().claim.uid)).is_ok_and(|bytes| bytes == stored.bytes())
     }
 
     /// Reads every record of this boot.
-    pub(crate) fn load(&self, boot_id: &str) -> Result<Ledger, StoreError> {
-        let mut ledger = Ledger::default();
-        let entries =
-            fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
-        for path in entries.flatten().map(|entry| entry.path()) {
+    pub(crate) fn load(&self, boot_id: &str) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        let mut forgotten = 0;
+        for path in self.files()? {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(EXTENSION) => {}
                 Some("tmp") => {
@@ -93,42 +102,45 @@ impl Store {
                 }
                 _ => continue,
             }
-            match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes)) {
-                Ok(record) if record.boot_id == boot_id => ledger.insert(record),
-                Ok(record) => {
-                    info!(claim = %record.claim, uid = %record.claim.uid, "forgetting a claim that was prepared before the reboot");
+            let read = fs::read(&path).map_err(|error| error.to_string());
+            match read.and_then(|bytes| StoredRecord::decode(bytes).map_err(|error| error.to_string())) {
+                Ok(stored) if stored.record().boot_id == boot_id => loaded.ledger.insert(stored),
+                Ok(stored) => {
+                    let claim = &stored.record().claim;
+                    info!(%claim, uid = %claim.uid, "forgetting a claim that was prepared before the reboot");
                     let _ = fs::remove_file(&path);
+                    forgotten += 1;
                 }
                 Err(reason) => {
-                    let aside = path.with_extension("unreadable");
-                    warn!(path = %path.display(), kept_as = %aside.display(), reason, "setting aside a record that cannot be read");
-                    let _ = fs::rename(&path, &aside);
+                    let kept_as = path.with_extension(SET_ASIDE);
+                    let _ = fs::rename(&path, &kept_as);
+                    loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason });
                 }
             }
         }
-        Ok(ledger)
+        if forgotten > 0 {
+            loaded.notices.push(Notice::ForgottenAfterReboot { claims: forgotten });
+        }
+        Ok(loaded)
+    }
+
+    /// The claims whose records were set aside and that have no other since.
+    pub(crate) fn set_aside(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+        let aside = |path: &PathBuf| path.extension().is_some_and(|extension| extension == SET_ASIDE);
+        let uid = |path: PathBuf| path.file_stem()?.to_str()?.parse().ok();
+        let alone = |uid: &ClaimUid| !self.path(uid).exists();
+        Ok(self.files()?.into_iter().filter(aside).filter_map(uid).filter(alone).collect())
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let entries =
+            fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
+        Ok(entries.flatten().map(|entry| entry.path()).collect())
     }
 
     fn path(&self, uid: &ClaimUid) -> PathBuf {
         self.directory.join(format!("{uid}.{EXTENSION}"))
     }
-}
-
-fn encode(record: &Record) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(record)?;
-    let mut bytes = format!("{FORMAT} crc32:{:08x}\n", crc32fast::hash(&json)).into_bytes();
-    bytes.extend(json);
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Result<Record, String> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("it has no header")?;
-    let (header, json) = (&bytes[..end], &bytes[end + 1..]);
-    let expected = format!("{FORMAT} crc32:{:08x}", crc32fast::hash(json));
-    if header != expected.as_bytes() {
-        return Err(format!("its header is {:?}, expected {expected:?}", String::from_utf8_lossy(header)));
-    }
-    serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
 /// The id of this boot of the node. Always the running kernel's, whatever root the hardware is read below.
@@ -140,15 +152,17 @@ pub(crate) fn boot_id() -> Result<String, StoreError> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use tessera_core::{ClaimRef, Identity, Record};
+    use tessera_core::{ClaimRef, Identity, Record, StoredRecord};
     use tessera_vocabulary::DriverName;
 
-    /// The record of a claim that was given nothing.
-    pub(crate) fn record(uid: &str, boot_id: &str) -> Record {
+    /// The record of a claim that was given nothing that matters here.
+    pub(crate) fn record(uid: &str, boot_id: &str) -> StoredRecord {
         let identity = Identity::new(DriverName::nvidia_gpu(), "node-1".to_owned(), boot_id.to_owned()).unwrap();
         let claim = ClaimRef { namespace: "team".to_owned(), name: "training".to_owned(), uid: uid.parse().unwrap() };
-        let spec = cdi::Spec::new(identity.cdi_kind().clone(), Vec::new());
-        Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec }
+        let edits = cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() };
+        let devices = vec![cdi::Device::new("gpu".parse().unwrap(), edits)];
+        let spec = cdi::Spec::new(identity.cdi_kind().clone(), devices).document().unwrap();
+        StoredRecord::encode(Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec }).unwrap()
     }
 }
 
@@ -157,17 +171,23 @@ mod tests {
     use super::testing::record;
     use super::*;
 
+    fn uids(loaded: &Loaded) -> Vec<&str> {
+        loaded.ledger.records().map(|record| record.claim.uid.as_str()).collect()
+    }
+
     #[test]
     fn what_was_written_is_read_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("gpu.nvidia.com")).unwrap();
-        let record = record("uid-1", "this boot");
-        store.write(&record).unwrap();
-        store.write(&record).unwrap();
-        assert_eq!(store.load("this boot").unwrap().records().collect::<Vec<_>>(), [&record]);
-        store.remove(&record.claim.uid).unwrap();
-        store.remove(&record.claim.uid).unwrap();
-        assert_eq!(store.load("this boot").unwrap(), Ledger::default());
+        let stored = record("uid-1", "this boot");
+        let uid = &stored.record().claim.uid;
+        store.write(&stored).unwrap();
+        store.write(&stored).unwrap();
+        assert!(store.holds(&stored));
+        assert_eq!(store.load("this boot").unwrap().ledger.get(uid), Some(&stored));
+        store.remove(uid).unwrap();
+        store.remove(uid).unwrap();
+        assert_eq!(store.load("this boot").unwrap().ledger, Ledger::default());
     }
 
     #[test]
@@ -175,30 +195,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().to_owned()).unwrap();
         store.write(&record("uid-1", "the last boot")).unwrap();
-        assert_eq!(store.load("this boot").unwrap(), Ledger::default());
+        let loaded = store.load("this boot").unwrap();
+        assert_eq!(loaded.ledger, Ledger::default());
+        assert_eq!(loaded.notices, [Notice::ForgottenAfterReboot { claims: 1 }]);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_damaged_record_is_set_aside_and_the_others_are_read() {
-        let good = encode(&record("uid-good", "b")).unwrap();
-        let mut flipped = good.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for (what, damaged) in [
-            ("empty", Vec::new()),
-            ("cut", good[..good.len() / 2].to_vec()),
-            ("a flipped bit", flipped),
-            ("another format", b"tessera-record/9 crc32:00000000\n".to_vec()),
-            ("garbage", vec![0xff; 300]),
-        ] {
-            let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(directory.path().to_owned()).unwrap();
-            store.write(&record("uid-good", "b")).unwrap();
-            fs::write(directory.path().join("uid-bad.record"), damaged).unwrap();
-            fs::write(directory.path().join("uid-half.tmp"), "half").unwrap();
-            assert_eq!(store.load("b").unwrap().records().count(), 1, "{what}");
-            assert!(directory.path().join("uid-bad.unreadable").exists(), "{what}: it is kept for a person to look at");
-            assert!(!directory.path().join("uid-half.tmp").exists());
-        }
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_owned()).unwrap();
+        store.write(&record("uid-good", "b")).unwrap();
+        fs::write(directory.path().join("uid-bad.record"), "damaged").unwrap();
+        fs::write(directory.path().join("uid-half.tmp"), "half").unwrap();
+        let loaded = store.load("b").unwrap();
+        assert_eq!(uids(&loaded), ["uid-good"]);
+        assert!(matches!(&loaded.notices[..], [Notice::RecordSetAside { reason, .. }] if reason == "it has no header"));
+        assert!(directory.path().join("uid-bad.unreadable").exists(), "it is kept for a person to look at");
+        assert!(!directory.path().join("uid-half.tmp").exists());
+
+        let bad: ClaimUid = "uid-bad".parse().unwrap();
+        assert_eq!(store.set_aside().unwrap(), BTreeSet::from([bad.clone()]));
+        store.write(&record("uid-bad", "b")).unwrap();
+        assert_eq!(store.set_aside().unwrap(), BTreeSet::new(), "it was made anew");
+        store.remove(&bad).unwrap();
+        assert!(!directory.path().join("uid-bad.unreadable").exists());
     }
 }

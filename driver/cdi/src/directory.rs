@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::json::to_json;
-use crate::{FileName, Invalid, Spec};
+use crate::{Document, FileName, Invalid, Spec, Undocumentable};
 
 /// What the names of our unfinished files start and end with. A runtime reads `*.json` and `*.yaml` only.
 const UNFINISHED: (&str, &str) = (".tessera-", ".tmp");
@@ -75,13 +74,19 @@ impl Directory {
     /// Puts the spec into the file, in place of what was there. When this succeeds the spec outlives a crash; when it
     /// fails, the file holds what it held before or the whole of the new spec. A runtime never sees a part of one.
     pub fn write(&self, name: &FileName, spec: &Spec) -> Result<(), Error> {
-        let target = self.path_of(name);
-        spec.validate().map_err(|source| Error::Invalid { path: target.clone(), source })?;
-        let text = to_json(spec).map_err(|source| Error::Format { path: target.clone(), source })?;
+        let document = spec.document().map_err(|error| match error {
+            Undocumentable::Invalid(source) => Error::Invalid { path: self.path_of(name), source },
+            Undocumentable::Format(source) => Error::Format { path: self.path_of(name), source },
+        })?;
+        self.write_document(name, &document)
+    }
 
+    /// The same for a spec that is at hand as text.
+    pub fn write_document(&self, name: &FileName, document: &Document) -> Result<(), Error> {
+        let target = self.path_of(name);
         let directory = self.handle()?;
         let (unfinished, mut file) = self.create_unfinished(&directory)?;
-        let written = complete(&mut file, &text, &target).and_then(|()| {
+        let written = complete(&mut file, document, &target).and_then(|()| {
             let renamed = rustix::fs::renameat(&directory, &unfinished, &directory, name.as_str());
             renamed.map_err(io_error("renaming to", &target))
         });
@@ -104,6 +109,11 @@ impl Directory {
             serde_json::from_slice(&text).map_err(|source| Error::Format { path: path.clone(), source })?;
         spec.validate().map_err(|source| Error::Invalid { path, source })?;
         Ok(Some(spec))
+    }
+
+    /// Whether the file is there and says what the document says.
+    pub fn holds(&self, name: &FileName, document: &Document) -> bool {
+        fs::read(self.path_of(name)).is_ok_and(|text| document.says(&text))
     }
 
     /// Removes the file. Says whether it was there; it is no error if not.
@@ -200,8 +210,9 @@ impl Directory {
 }
 
 /// Fills the file so that it may take its name. Syncs it: otherwise a crash may leave the name on an empty file.
-fn complete(file: &mut File, text: &[u8], target: &Path) -> Result<(), Error> {
-    file.write_all(text).map_err(io_error("writing", target))?;
+fn complete(file: &mut File, document: &Document, target: &Path) -> Result<(), Error> {
+    let line = [document.as_str(), "\n"].concat();
+    file.write_all(line.as_bytes()).map_err(io_error("writing", target))?;
     // The mode at creation is subject to the umask, this one is not.
     rustix::fs::fchmod(&*file, MODE).map_err(io_error("setting the mode of", target))?;
     rustix::fs::fsync(&*file).map_err(io_error("syncing", target))

@@ -9,12 +9,11 @@ use crate::Spec;
 ///
 /// Runtimes read JSON specs with a YAML parser (`ParseSpec` of the Go module), and YAML is stricter about what may stand
 /// in a string as it is: some characters it refuses, and line separators such as U+2028 it turns into spaces.
-pub(crate) fn to_json(spec: &Spec) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn to_json(spec: &Spec) -> serde_json::Result<String> {
     // Enough for most claims, so that the text is not moved as it grows.
     let mut text = Vec::with_capacity(4096);
     spec.serialize(&mut serde_json::Serializer::with_formatter(&mut text, ReadableAsYaml))?;
-    text.push(b'\n');
-    Ok(text)
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 struct ReadableAsYaml;
@@ -54,7 +53,7 @@ mod tests {
         ] {
             let edits = ContainerEdits { env: vec![string.to_owned()], ..Default::default() };
             let spec = Spec::new("a/b".parse().unwrap(), vec![Device::new("c".parse().unwrap(), edits)]);
-            let text = String::from_utf8(to_json(&spec).unwrap()).unwrap();
+            let text = to_json(&spec).unwrap();
             assert!(text.contains(&format!(r#""env":[{written}]"#)), "{string:?}: {text}");
             assert_eq!(serde_json::from_str::<Spec>(&text).unwrap(), spec);
         }

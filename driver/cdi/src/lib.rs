@@ -33,6 +33,7 @@
 //! ```
 
 mod directory;
+mod document;
 mod edits;
 mod file_name;
 mod json;
@@ -42,6 +43,7 @@ mod validate;
 mod version;
 
 pub use directory::{Directory, Error};
+pub use document::{Document, Undocumentable};
 pub use edits::{ContainerEdits, DeviceNode, DeviceType, Hook, HookName, IntelRdt, Mount, NetDevice};
 pub use file_name::FileName;
 pub use names::{DeviceName, InvalidName, Kind, QualifiedName};

@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Executor, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
-    Step, execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Identity, InUse, Inventory, Ledger, PreparedDevice,
+    Record, Refusal, Step, StoredRecord, allocations, execute, plan, repair, revert, stands,
 };
 use tessera_vocabulary::DeviceName;
 
 use crate::call::Call;
-use crate::disk::{Disk, Files, Trouble, decode};
+use crate::claim::{self, Claim};
+use crate::disk::{Disk, Files, Trouble};
 use crate::hardware::Hardware;
 use crate::publisher::Publisher;
-use crate::server::Refused;
+use crate::server::{Refused, Server};
 use crate::setting::Plant;
 
 /// Why a claim was not prepared or undone.
@@ -58,7 +59,13 @@ pub(crate) struct Agent {
     pub(crate) publisher: Publisher,
     pub(crate) next_look: u64,
     pub(crate) next_sweep: u64,
+    doubts: Doubts,
+    /// How often the ledger was compared with the kubelet's pods.
+    compared: u32,
 }
+
+/// A record that could not be read spares its spec for so many comparisons.
+const SPARED_ROUNDS: u32 = 2;
 
 impl Agent {
     pub(crate) fn new(number: u32, identity: Identity, disk: Rc<Disk>, alone: bool, plant: Option<Plant>) -> Self {
@@ -76,6 +83,8 @@ impl Agent {
             publisher: Publisher::new(),
             next_look: 0,
             next_sweep: 0,
+            doubts: Doubts::default(),
+            compared: 0,
         }
     }
 
@@ -125,9 +134,15 @@ impl Agent {
             let _ = self.mend(uid);
         }
         let kind = self.identity.cdi_kind();
-        let present: Vec<_> = self.disk.0.borrow().specs.keys().cloned().collect();
+        let (present, spared): (Vec<_>, _) = {
+            let files = self.disk.0.borrow();
+            (files.specs.keys().cloned().collect(), self.spared(&files))
+        };
         for file in present {
             if let Some(uid) = file.transient_id(kind) {
+                if spared.iter().any(|spared| spared.as_str() == uid) {
+                    continue;
+                }
                 let known = uid.parse().is_ok_and(|uid| self.recall(&uid).is_ok_and(|record| record.is_some()));
                 if !known {
                     let _ = self.on_disk(|files| files.remove_spec(&file));
@@ -136,9 +151,66 @@ impl Agent {
         }
     }
 
+    /// Claims that may be in use although their records could not be read.
+    pub(crate) fn spared(&self, files: &Files) -> BTreeSet<ClaimUid> {
+        if self.compared < SPARED_ROUNDS { files.set_aside() } else { BTreeSet::new() }
+    }
+
+    /// Compares the ledger with the kubelet's pods and the API server, as `kubelet-plugin/src/reconciler.rs` does. Claims
+    /// that a call works on are left to it: the agent waits for them, the simulation cannot.
+    pub(crate) fn compare(&mut self, claims: &[Claim], server: &Server, hardware: &Hardware) {
+        let mut in_use = InUse::default();
+        for claim in claims {
+            for device in claim.answer.iter().flatten() {
+                let (namespace, name) = claim.reference.full_name();
+                in_use.insert(namespace, name, device.device.to_string());
+            }
+        }
+        let busy: BTreeSet<_> = self.calls.iter().map(|call| call.claim.uid.clone()).collect();
+        if self.refresh().is_err() {
+            return;
+        }
+        let ledger = self.ledger();
+        let is_gone = |claim: &ClaimRef| match claim::read(claims, claim, &self.identity, server) {
+            Ok(object) => !stands(claim, Some(&object), &self.identity),
+            Err(refused) => refused == Refused::NotFound,
+        };
+        let unused = ledger.records().filter(|record| !in_use.covers(record)).map(|record| &record.claim);
+        let gone = unused.filter(|claim| is_gone(claim)).map(|claim| claim.uid.clone()).collect();
+        for uid in self.doubts.orphans(gone).difference(&busy) {
+            let _ = self.forget(uid);
+        }
+        let recordless = in_use.without_record(&ledger);
+        let certain = self.doubts.recordless(recordless.clone());
+        let set_aside = self.disk.0.borrow().set_aside();
+        for claim in claims.iter().filter(|claim| claim.exists && recordless.contains(&claim.reference.full_name())) {
+            let uid = claim.uid();
+            if !busy.contains(uid) && (certain.contains(&claim.reference.full_name()) || set_aside.contains(uid)) {
+                let _ = self.rebuild(&claim.reference, claims, server, hardware);
+            }
+        }
+        self.compared += 1;
+    }
+
+    fn rebuild(
+        &self,
+        claim: &ClaimRef,
+        claims: &[Claim],
+        server: &Server,
+        hardware: &Hardware,
+    ) -> Result<(), OperationError> {
+        let object = claim::read(claims, claim, &self.identity, server)?;
+        let allocations = allocations(&object, claim, &self.identity)?;
+        if !allocations.is_empty() {
+            let record = self.reserve(claim, &allocations, None, hardware)?;
+            self.carry_out(record)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn recall(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
         self.refresh()?;
-        Ok(self.with_ledger(|ledger| ledger.get(uid).cloned()))
+        Ok(self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone())))
     }
 
     /// For the planted bug: the ledger that a plan made without the lock sees, one from before every other claim.
@@ -165,16 +237,21 @@ impl Agent {
         let record = self.with_ledger(|ledger| {
             plan(&self.identity, claim, allocations, inventory, stale.unwrap_or(ledger), edits)
         })?;
-        self.insert(&record)?;
+        self.insert(StoredRecord::encode(record.clone()).map_err(|_| Trouble::Refused)?)?;
         Ok(record)
     }
 
     /// What comes after the record was kept.
     pub(crate) fn carry_out(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         self.undoing_skipped.set(self.plant == Some(Plant::UndoSkipped));
-        let done = execute(self, &record.steps(&self.identity)?, 1);
+        let done = execute(self, &record.steps(&self.identity)?);
         self.undoing_skipped.set(false);
-        done.map_err(|failed| failed.cause)?;
+        if let Err(failed) = done {
+            if failed.left.is_empty() {
+                let _ = self.remove(&record.claim.uid);
+            }
+            return Err(failed.cause.into());
+        }
         Ok(record.devices)
     }
 
@@ -189,24 +266,28 @@ impl Agent {
     }
 
     fn mend(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        let Some(record) = self.recall(uid)? else { return Ok(()) };
-        let steps = record.steps(&self.identity)?;
-        let whole = self.disk.0.borrow().records.get(uid).is_some_and(|bytes| decode(bytes).as_ref() == Some(&record));
-        if !whole {
-            self.insert(&record)?;
+        self.refresh()?;
+        let Some(stored) = self.with_ledger(|ledger| ledger.get(uid).cloned()) else { return Ok(()) };
+        if !self.disk.0.borrow().holds_record(&stored) {
+            self.insert(stored.clone())?;
         }
-        repair(self, &steps[1..])?;
+        repair(self, &stored.record().steps(&self.identity)?)?;
         Ok(())
     }
 
     pub(crate) fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        let Some(record) = self.recall(uid)? else {
-            let file = self.identity.cdi_file(uid)?;
-            self.on_disk(|files| files.remove_spec(&file))?;
-            return Ok(self.remove(uid)?);
-        };
-        let mut left = revert(self, &record.steps(&self.identity)?);
-        left.pop().map_or(Ok(()), |error| Err(error.into()))
+        match self.recall(uid)? {
+            Some(record) => {
+                if let Some(error) = revert(self, &record.steps(&self.identity)?).pop() {
+                    return Err(error.into());
+                }
+            }
+            None => {
+                let file = self.identity.cdi_file(uid)?;
+                self.on_disk(|files| files.remove_spec(&file))?;
+            }
+        }
+        Ok(self.remove(uid)?)
     }
 
     /// One operation on the disk, unless the agent is dead; it dies if the operation says so.
@@ -227,7 +308,7 @@ impl Agent {
         self.on_disk(|files| {
             if known.changes != Some(files.changes) {
                 known.ledger = Ledger::default();
-                files.load(&self.identity.boot_id).into_iter().for_each(|record| known.ledger.insert(record));
+                files.load(&self.identity.boot_id).into_iter().for_each(|stored| known.ledger.insert(stored));
                 known.changes = Some(files.changes);
             }
             Ok(())
@@ -242,15 +323,15 @@ impl Agent {
         Ok(())
     }
 
-    fn insert(&self, record: &Record) -> Result<(), Trouble> {
+    fn insert(&self, stored: StoredRecord) -> Result<(), Trouble> {
         self.refresh()?;
         self.announce()?;
         let lost = self.plant == Some(Plant::RecordLost)
             && self.known.borrow().changes.is_some_and(|changes| changes % 8 == 0);
         if !lost {
-            self.on_disk(|files| files.write_record(record))?;
+            self.on_disk(|files| files.write_record(&stored))?;
         }
-        self.known.borrow_mut().ledger.insert(record.clone());
+        self.known.borrow_mut().ledger.insert(stored);
         Ok(())
     }
 
@@ -268,7 +349,6 @@ impl Executor for Agent {
 
     fn apply(&self, step: &Step) -> Result<(), Trouble> {
         match step {
-            Step::Keep(record) => self.insert(record),
             Step::Describe { file, spec } => self.on_disk(|files| files.write_spec(file, spec)),
         }
     }
@@ -278,16 +358,13 @@ impl Executor for Agent {
             return Ok(());
         }
         match step {
-            Step::Keep(record) => self.remove(&record.claim.uid),
             Step::Describe { file, .. } => self.on_disk(|files| files.remove_spec(file)),
         }
     }
 
     fn holds(&self, step: &Step) -> bool {
-        let files = self.disk.0.borrow();
         match step {
-            Step::Keep(record) => files.records.contains_key(&record.claim.uid),
-            Step::Describe { file, spec } => files.read_spec(file).as_ref() == Some(spec.as_ref()),
+            Step::Describe { file, spec } => self.disk.0.borrow().holds_spec(file, spec),
         }
     }
 }

@@ -4,11 +4,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdi::FileName;
-use tessera_core::{ClaimUid, Record};
+use tessera_core::{ClaimUid, StoredRecord};
 
 use crate::event::{Damage, DiskFault, DiskState};
-
-const FORMAT: &str = "tessera-record/1";
 
 /// Shared by the agents of the node, which work one after the other.
 #[derive(Debug, Default)]
@@ -84,8 +82,8 @@ impl Files {
         }
     }
 
-    pub(crate) fn write_record(&mut self, record: &Record) -> Result<(), Trouble> {
-        let uid = &record.claim.uid;
+    pub(crate) fn write_record(&mut self, stored: &StoredRecord) -> Result<(), Trouble> {
+        let uid = &stored.record().claim.uid;
         match self.fault(Needs::Space) {
             // Nothing comes after the renaming that could fail.
             Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
@@ -94,7 +92,7 @@ impl Files {
                 Err(Trouble::Died)
             }
             fault => {
-                self.records.insert(uid.clone(), encode(record)?);
+                self.records.insert(uid.clone(), stored.bytes().to_vec());
                 self.record_temporaries.remove(uid);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
@@ -107,14 +105,13 @@ impl Files {
             Some(DiskFault::DiesInside) => Err(Trouble::Died),
             fault => {
                 self.records.remove(uid);
+                self.unreadable.remove(uid);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
         }
     }
 
-    pub(crate) fn write_spec(&mut self, file: &FileName, spec: &cdi::Spec) -> Result<(), Trouble> {
-        spec.validate().map_err(|_| Trouble::Refused)?;
-        let bytes = serde_json::to_vec(spec).map_err(|_| Trouble::Refused)?;
+    pub(crate) fn write_spec(&mut self, file: &FileName, spec: &cdi::Document) -> Result<(), Trouble> {
         match self.fault(Needs::Space) {
             Some(DiskFault::Fails) => Err(Trouble::Refused),
             Some(DiskFault::DiesInside) => {
@@ -122,7 +119,7 @@ impl Files {
                 Err(Trouble::Died)
             }
             fault => {
-                self.specs.insert(file.clone(), bytes);
+                self.specs.insert(file.clone(), spec.as_str().into());
                 match fault {
                     None => Ok(()),
                     // The directory cannot be synced.
@@ -145,21 +142,29 @@ impl Files {
         }
     }
 
-    pub(crate) fn read_spec(&self, file: &FileName) -> Option<cdi::Spec> {
-        let spec: cdi::Spec = serde_json::from_slice(self.specs.get(file)?).ok()?;
-        spec.validate().is_ok().then_some(spec)
+    pub(crate) fn holds_spec(&self, file: &FileName, spec: &cdi::Document) -> bool {
+        self.specs.get(file).is_some_and(|bytes| bytes == spec.as_str().as_bytes())
+    }
+
+    pub(crate) fn holds_record(&self, stored: &StoredRecord) -> bool {
+        self.records.get(&stored.record().claim.uid).is_some_and(|bytes| bytes == stored.bytes())
+    }
+
+    /// The claims whose records were set aside and that have no other since.
+    pub(crate) fn set_aside(&self) -> BTreeSet<ClaimUid> {
+        self.unreadable.iter().filter(|uid| !self.records.contains_key(uid)).cloned().collect()
     }
 
     /// Every record that can be read; the others are set aside, those of another boot are removed.
-    pub(crate) fn load(&mut self, boot_id: &str) -> Vec<Record> {
+    pub(crate) fn load(&mut self, boot_id: &str) -> Vec<StoredRecord> {
         let writable = self.state != DiskState::ReadOnly;
         let mut loaded = Vec::with_capacity(self.records.len());
         let mut gone = Vec::new();
         for (uid, bytes) in &self.records {
-            match decode(bytes) {
-                Some(record) if record.boot_id == boot_id => loaded.push(record),
-                Some(_) => gone.push(uid.clone()),
-                None => {
+            match StoredRecord::decode(bytes.clone()) {
+                Ok(stored) if stored.record().boot_id == boot_id => loaded.push(stored),
+                Ok(_) => gone.push(uid.clone()),
+                Err(_) => {
                     self.unreadable.insert(uid.clone());
                     gone.push(uid.clone());
                 }
@@ -187,22 +192,4 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, damage: Damage) {
             }
         }
     }
-}
-
-/// As the agent's store does: a line with the format and the checksum, then JSON.
-fn encode(record: &Record) -> Result<Vec<u8>, Trouble> {
-    let json = serde_json::to_vec(record).map_err(|_| Trouble::Refused)?;
-    let mut bytes = format!("{FORMAT} crc32:{:08x}\n", crc32fast::hash(&json)).into_bytes();
-    bytes.extend(json);
-    Ok(bytes)
-}
-
-pub(crate) fn decode(bytes: &[u8]) -> Option<Record> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let (header, json) = (&bytes[..end], &bytes[end + 1..]);
-    let expected = format!("{FORMAT} crc32:{:08x}", crc32fast::hash(json));
-    if header != expected.as_bytes() {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
 }

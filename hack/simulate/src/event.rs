@@ -32,6 +32,8 @@ pub enum Event {
     },
     /// The kubelet ends a claim.
     Unprepare(u8),
+    /// The kubelet loses its state: it stops its pods and will never end their claims.
+    KubeletForgets,
     /// The kubelet ends a claim that never was.
     UnprepareUnknown,
     /// A call goes on by one stage.
@@ -222,7 +224,8 @@ fn event(rng: &mut Rng) -> Event {
         90..170 => Event::Schedule(any),
         170..350 => Event::Prepare { first: any, count: rng.u8(1..4), at_once: rng.u8(..3) == 0 },
         350..410 => Event::Unprepare(any),
-        410..415 => Event::UnprepareUnknown,
+        410..413 => Event::UnprepareUnknown,
+        413..415 => Event::KubeletForgets,
         415..530 => Event::Advance(any),
         530..545 => Event::Finish,
         545..595 => Event::Delete(any),

@@ -33,6 +33,8 @@ pub enum Invariant {
     AllOrNothing,
     /// After a sweep each record has its files and each file its record; a claim whose pods may run is not forgotten.
     SweptClean,
+    /// What belongs to nobody is undone within two comparisons with the kubelet's pods and the API server.
+    OrphansUndone,
     /// A record that cannot be read hides no other.
     RecordsLoaded,
     /// Published slices say what the inventory and the ledger say.

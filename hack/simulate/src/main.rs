@@ -20,14 +20,11 @@ struct Arguments {
     /// Put this bug into the simulated agent.
     #[arg(long, hide = true)]
     plant: Option<Plant>,
-    /// Also check what is known not to hold yet.
-    #[arg(long, hide = true)]
-    strict: bool,
 }
 
 fn main() -> ExitCode {
-    let Arguments { steps, seed, plant, strict } = Arguments::parse();
-    let setting = Setting { plant, strict };
+    let Arguments { steps, seed, plant } = Arguments::parse();
+    let setting = Setting { plant };
     let Outcome { found, tally } = run(&Options { steps, seed, setting });
     for violation in &found {
         println!("seed {seed}, step {}: {}", violation.step, violation.violation);

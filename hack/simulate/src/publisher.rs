@@ -25,6 +25,8 @@ pub(crate) struct Publisher {
     pause: u64,
     /// When the next try comes.
     pub(crate) due: u64,
+    /// Whether it has told the agents before it that it publishes from now on.
+    pub(crate) announced: bool,
 }
 
 /// Why nothing, or not all, was published.
@@ -48,12 +50,7 @@ impl From<Violation> for Failure {
 
 impl Publisher {
     pub(crate) fn new() -> Self {
-        Self { node: None, features: Features::default(), slices: None, pause: PAUSES.0, due: 0 }
-    }
-
-    /// The Node object that it takes for its slices' owner.
-    pub(crate) fn node(&self) -> Option<&NodeIdentity> {
-        self.node.as_ref()
+        Self { node: None, features: Features::default(), slices: None, pause: PAUSES.0, due: 0, announced: false }
     }
 
     /// Hears what the watch has to tell; says whether that was anything.

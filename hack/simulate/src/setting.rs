@@ -5,8 +5,6 @@
 pub struct Setting {
     /// A bug that is put in.
     pub plant: Option<Plant>,
-    /// Also check what is known not to hold yet: two agents that do not know the same come to rest.
-    pub strict: bool,
 }
 
 /// A bug that is put into the simulated agent's shell on purpose: what the simulation is worth is shown by finding it.

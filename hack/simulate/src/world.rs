@@ -1,8 +1,9 @@
 //! A node and what is around it, and what each event does to it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use tessera_core::{ClaimRef, Identity};
+use tessera_core::{ClaimRef, ClaimUid, Identity};
 use tessera_vocabulary::DriverName;
 
 use crate::agent::Agent;
@@ -36,6 +37,8 @@ pub(crate) struct World {
     pub(crate) agents: Vec<Agent>,
     pub(crate) agents_started: u32,
     claims_made: u32,
+    /// Records that belonged to nobody when an agent, by its number, compared them last.
+    pub(crate) orphans: BTreeMap<u32, BTreeSet<ClaimUid>>,
 }
 
 impl World {
@@ -55,6 +58,7 @@ impl World {
             agents: Vec::new(),
             agents_started: 0,
             claims_made: 0,
+            orphans: BTreeMap::new(),
         };
         world.start_agent()?;
         Ok(world)
@@ -99,6 +103,14 @@ impl World {
             }
             Event::Prepare { first, count, at_once } => return self.prepare(first, count, at_once),
             Event::Unprepare(claim) => return self.unprepare(claim),
+            Event::KubeletForgets => {
+                for claim in &mut self.claims {
+                    let under_way = self.agents.iter().flat_map(|agent| &agent.calls);
+                    claim.called = under_way.into_iter().any(|call| call.claim.uid == *claim.uid());
+                    claim.answer = None;
+                }
+                self.forget_claims();
+            }
             Event::UnprepareUnknown => return self.unprepare_unknown(),
             Event::Advance(call) => return self.advance_one(call),
             Event::Finish => return self.finish_all(),

@@ -25,7 +25,7 @@ fn a_thousand_steps_of_each_of_twenty_seeds_hold() {
 #[test]
 fn each_planted_bug_is_found_shrunk_and_replayed() {
     for plant in [Plant::UndoSkipped, Plant::LockDropped, Plant::RecordLost, Plant::StaleGeneration] {
-        let setting = Setting { plant: Some(plant), strict: false };
+        let setting = Setting { plant: Some(plant) };
         let options = Options { steps: 10_000, seed: 1, setting };
         let found = run(&options).found;
         let first = found.first().unwrap_or_else(|| unreachable!("{plant:?} was not found"));
@@ -46,7 +46,7 @@ fn each_planted_bug_is_found_shrunk_and_replayed() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let setting = Setting { plant: Some(Plant::UndoSkipped), strict: false };
+    let setting = Setting { plant: Some(Plant::UndoSkipped) };
     let options = Options { steps: 10_000, seed: 7, setting };
     let (one, other) = (run(&options), run(&options));
     let steps = |outcome: &simulate::Outcome| -> Vec<_> { outcome.found.iter().map(|found| found.step).collect() };

@@ -14,9 +14,6 @@ pub(crate) struct Options {
     /// What the events are made of: the same seed, the same events.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Also hold it against what is known to fail: two agents of an upgrade that know different things.
-    #[arg(long)]
-    strict: bool,
     /// Put a bug into the simulated agent, to see it found.
     #[arg(long, value_name = "BUG", hide = true)]
     plant: Option<String>,
@@ -28,9 +25,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     simulate.args(["--steps", &options.steps.to_string(), "--seed", &options.seed.to_string()]);
     if let Some(plant) = &options.plant {
         simulate.args(["--plant", plant]);
-    }
-    if options.strict {
-        simulate.arg("--strict");
     }
     builds::run(&mut simulate)
 }

@@ -72,6 +72,13 @@ pub struct ClaimRef {
     pub uid: ClaimUid,
 }
 
+impl ClaimRef {
+    /// Namespace and name: how the kubelet knows it.
+    pub fn full_name(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
 impl fmt::Display for ClaimRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

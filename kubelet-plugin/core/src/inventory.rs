@@ -31,6 +31,9 @@ pub enum Condition {
 }
 
 impl Inventory {
+    /// That of a node that has nothing, or has not been looked at yet.
+    pub const EMPTY: Self = Self { devices: Vec::new() };
+
     /// The devices, by PCI address.
     pub fn devices(&self) -> &[Device] {
         &self.devices

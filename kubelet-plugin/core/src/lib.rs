@@ -8,17 +8,21 @@ mod plan;
 mod pool;
 mod quantity;
 mod reconcile;
+mod record;
 mod slices;
+mod standing;
 mod steps;
 #[cfg(test)]
 mod testing;
 
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
-pub use ledger::{Ledger, PreparedDevice, Record};
+pub use ledger::Ledger;
 pub use plan::{Identity, Refusal, plan};
-pub use pool::{NodeIdentity, Pool};
+pub use pool::{NodeIdentity, Pool, pool_name};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
+pub use record::{PreparedDevice, Record, StoredRecord, Unreadable};
 pub use slices::{Features, dropped_features, slices};
+pub use standing::{Doubts, InUse, stands};
 pub use steps::{Executor, Failed, Step, execute, repair, revert};

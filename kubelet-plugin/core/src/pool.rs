@@ -45,6 +45,6 @@ impl Pool {
 }
 
 /// The name of a driver's pool on a node, for those who do not know the node's UID.
-pub(crate) fn pool_name(node: &str, driver: &DriverName) -> String {
+pub fn pool_name(node: &str, driver: &DriverName) -> String {
     format!("{node}/{driver}")
 }

@@ -122,16 +122,14 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{gpus, pool, record};
+    use crate::testing::{gpus, ledger, pool, record};
 
     fn nobody() -> Ledger {
         Ledger::default()
     }
 
     fn first() -> Ledger {
-        let mut ledger = Ledger::default();
-        ledger.insert(record("uid-1", 1));
-        ledger
+        ledger([record("uid-1", 1)])
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! What is done for a claim, step by step, and how it is undone.
+//!
+//! The record of a claim is no step: it is kept before the first of them and dropped after all of them are undone, so
+//! that whatever is on the node has an owner. That is for the caller to see to, within the same lock as the plan.
 
 use crate::{Identity, Record};
 
 /// One thing that is done for a claim. The order of the steps is the order of [`Record::steps`]; undoing goes backwards.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Keep the record, so that a later agent knows what was done. The first step, and the last to be undone: whatever
-    /// is on the node has an owner.
-    Keep(Box<Record>),
     /// Tell the container runtime. The last step: once a runtime can read the spec, everything it names is there.
     Describe {
         /// The file.
         file: cdi::FileName,
         /// What it says.
-        spec: Box<cdi::Spec>,
+        spec: cdi::Document,
     },
 }
 
@@ -44,7 +44,7 @@ pub trait Executor {
 pub struct Failed<E> {
     /// Why it failed.
     pub cause: E,
-    /// What could not be undone. The record still owns it: a repeated call or the undoing of the claim gets it.
+    /// What could not be undone. Its record must stay: a repeated call or the undoing of the claim gets it.
     pub left: Vec<E>,
 }
 
@@ -55,17 +55,16 @@ impl Record {
     /// When CDI takes no file name that is made of the claim's UID.
     pub fn steps(&self, identity: &Identity) -> Result<Vec<Step>, cdi::InvalidName> {
         let file = identity.cdi_file(&self.claim.uid)?;
-        Ok(vec![Step::Keep(Box::new(self.clone())), Step::Describe { file, spec: Box::new(self.spec.clone()) }])
+        Ok(vec![Step::Describe { file, spec: self.spec.clone() }])
     }
 }
 
-/// Carries the steps out, but for the first `done`, which were carried out before; when one fails, all up to it are
-/// undone, so that all or nothing is done.
+/// Carries the steps out; when one fails, all up to it are undone, so that all or nothing is done.
 ///
 /// # Errors
 /// The step's own error.
-pub fn execute<X: Executor>(executor: &X, steps: &[Step], done: usize) -> Result<(), Failed<X::Error>> {
-    for (index, step) in steps.iter().enumerate().skip(done) {
+pub fn execute<X: Executor>(executor: &X, steps: &[Step]) -> Result<(), Failed<X::Error>> {
+    for (index, step) in steps.iter().enumerate() {
         if let Err(cause) = executor.apply(step) {
             return Err(Failed { cause, left: revert(executor, &steps[..=index]) });
         }
@@ -73,21 +72,10 @@ pub fn execute<X: Executor>(executor: &X, steps: &[Step], done: usize) -> Result
     Ok(())
 }
 
-/// Undoes the steps backwards, and goes on after one that cannot be undone unless that is what a later step stands on.
-/// Returns what could not be undone.
-///
-/// The record goes last and only if all else is gone: as long as something is left, it has an owner.
+/// Undoes the steps, the last first. Goes on after one that cannot be undone. Returns what could not be undone; only if
+/// that is nothing may the record go.
 pub fn revert<X: Executor>(executor: &X, steps: &[Step]) -> Vec<X::Error> {
-    let mut left = Vec::new();
-    for step in steps.iter().rev() {
-        if matches!(step, Step::Keep(_)) && !left.is_empty() {
-            continue;
-        }
-        if let Err(error) = executor.undo(step) {
-            left.push(error);
-        }
-    }
-    left
+    steps.iter().rev().filter_map(|step| executor.undo(step).err()).collect()
 }
 
 /// Carries out again what is missing or damaged; says how many steps that were.
@@ -108,34 +96,32 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::testing::{identity, record};
+    use crate::testing::identity;
 
     /// Remembers which steps are in effect, and fails where it is told to.
     #[derive(Default)]
     struct Recorder {
-        in_effect: RefCell<Vec<&'static str>>,
+        in_effect: RefCell<Vec<String>>,
         cannot_apply: Option<&'static str>,
         cannot_undo: Option<&'static str>,
     }
 
-    fn name(step: &Step) -> &'static str {
-        match step {
-            Step::Keep(_) => "keep",
-            Step::Describe { .. } => "describe",
-        }
+    fn name(step: &Step) -> String {
+        let Step::Describe { file, .. } = step;
+        file.as_str().to_owned()
     }
 
     impl Executor for Recorder {
-        type Error = &'static str;
+        type Error = String;
 
-        fn apply(&self, step: &Step) -> Result<(), &'static str> {
+        fn apply(&self, step: &Step) -> Result<(), String> {
             // As a real one may: it fails after it has done half of it.
             self.in_effect.borrow_mut().push(name(step));
-            if self.cannot_apply == Some(name(step)) { Err(name(step)) } else { Ok(()) }
+            if self.cannot_apply == Some(&name(step)) { Err(name(step)) } else { Ok(()) }
         }
 
-        fn undo(&self, step: &Step) -> Result<(), &'static str> {
-            if self.cannot_undo == Some(name(step)) {
+        fn undo(&self, step: &Step) -> Result<(), String> {
+            if self.cannot_undo == Some(&name(step)) {
                 return Err(name(step));
             }
             self.in_effect.borrow_mut().retain(|known| *known != name(step));
@@ -147,29 +133,39 @@ mod tests {
         }
     }
 
+    const STEPS: [&str; 3] = ["first.json", "second.json", "third.json"];
+
     fn steps() -> Vec<Step> {
-        record("uid-1", 1).steps(&identity()).unwrap()
+        let spec = crate::testing::record("uid-1", 1).spec;
+        STEPS.map(|file| Step::Describe { file: file.parse().unwrap(), spec: spec.clone() }).to_vec()
+    }
+
+    #[test]
+    fn a_claim_ends_with_its_description() {
+        let record = crate::testing::record("uid-1", 1);
+        let steps = record.steps(&identity()).unwrap();
+        assert!(matches!(steps.last(), Some(Step::Describe { spec, .. }) if *spec == record.spec));
     }
 
     #[test]
     fn all_or_nothing_is_done() {
         let recorder = Recorder::default();
-        execute(&recorder, &steps(), 0).unwrap();
-        assert_eq!(*recorder.in_effect.borrow(), ["keep", "describe"]);
-        for step in ["keep", "describe"] {
+        execute(&recorder, &steps()).unwrap();
+        assert_eq!(*recorder.in_effect.borrow(), STEPS);
+        for step in STEPS {
             let recorder = Recorder { cannot_apply: Some(step), ..Recorder::default() };
-            let failed = execute(&recorder, &steps(), 0).unwrap_err();
-            assert_eq!((failed.cause, failed.left), (step, vec![]));
+            let failed = execute(&recorder, &steps()).unwrap_err();
+            assert_eq!((failed.cause.as_str(), failed.left), (step, vec![]));
             assert!(recorder.in_effect.borrow().is_empty(), "{step} failed and something is left");
         }
     }
 
     #[test]
-    fn what_cannot_be_undone_keeps_its_owner() {
-        let recorder = Recorder { cannot_undo: Some("describe"), ..Recorder::default() };
-        execute(&recorder, &steps(), 0).unwrap();
-        assert_eq!(revert(&recorder, &steps()), ["describe"]);
-        assert_eq!(*recorder.in_effect.borrow(), ["keep", "describe"]);
+    fn what_cannot_be_undone_is_told_and_the_rest_is_undone() {
+        let recorder = Recorder { cannot_undo: Some("second.json"), ..Recorder::default() };
+        execute(&recorder, &steps()).unwrap();
+        assert_eq!(revert(&recorder, &steps()), ["second.json"]);
+        assert_eq!(*recorder.in_effect.borrow(), ["second.json"]);
         let recorder = Recorder { cannot_undo: None, ..recorder };
         assert!(revert(&recorder, &steps()).is_empty());
         assert!(recorder.in_effect.borrow().is_empty());
@@ -178,7 +174,7 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_done_again() {
         let recorder = Recorder::default();
-        assert_eq!(repair(&recorder, &steps()), Ok(2));
+        assert_eq!(repair(&recorder, &steps()), Ok(3));
         assert_eq!(repair(&recorder, &steps()), Ok(0));
         recorder.undo(&steps()[1]).unwrap();
         assert_eq!(repair(&recorder, &steps()), Ok(1));

@@ -4,7 +4,7 @@ use semver::Version;
 use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
 use tessera_vocabulary::{DriverName, PciAddress};
 
-use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Pool, Record, plan};
+use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Pool, Record, StoredRecord, plan};
 
 /// An H100 on a bus of its own.
 pub(crate) fn gpu(bus: u8) -> Accelerator {
@@ -51,4 +51,11 @@ pub(crate) fn record(uid: &str, bus: u8) -> Record {
         Allocation { request: "gpu".to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false };
     let edits = |_: &Accelerator| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
     plan(&identity(), &claim_ref(uid), &[allocation], &gpus(&[bus]), &Ledger::default(), edits).unwrap()
+}
+
+/// The ledger with these records in it.
+pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
+    let mut ledger = Ledger::default();
+    records.map(|record| ledger.insert(StoredRecord::encode(record).unwrap()));
+    ledger
 }

@@ -104,7 +104,7 @@ async fn a_damaged_record_is_set_aside_and_the_claim_prepared_anew() {
     assert!(kept.exists(), "{:?}", node.records());
     assert_eq!(plugin.prepare(&claim).await.unwrap(), answer);
     plugin.prepare(&other).await.unwrap();
-    assert!(node.log().contains("setting aside a record that cannot be read"));
+    assert!(node.log().contains("RecordSetAside"));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ impl Node {
     /// The names of the files with the agent's records, and of what else is there but what all claims share.
     pub fn records(&self) -> Vec<String> {
         let mut names = names(&self.state_dir().join(Claim::DRIVER));
-        names.retain(|name| name != "changes" && name != "agents");
+        names.retain(|name| name != "changes" && name != "agents" && !name.starts_with("publisher-"));
         names
     }
 

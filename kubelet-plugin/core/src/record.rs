@@ -1,0 +1,182 @@
+use std::fmt;
+
+use k8s_openapi::api::resource::v1::Device;
+use serde::{Deserialize, Serialize};
+use tessera_vocabulary::DeviceName;
+
+use crate::ClaimRef;
+
+/// The first line of a stored record, but for the checksum.
+const FORMAT: &str = "tessera-record/1";
+
+/// What was prepared for a claim: all that a repeated call, the undoing and a repair need, without the API server.
+///
+/// Fields are only ever added; what an older or newer agent wrote stays readable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The boot of the node in which it was written: nothing that it describes survives a reboot.
+    pub boot_id: String,
+    /// Whose it is.
+    pub claim: ClaimRef,
+    /// What it was given, in the order of the allocation.
+    pub devices: Vec<PreparedDevice>,
+    /// What the container runtime was told, so that a lost file can be written again.
+    pub spec: cdi::Document,
+}
+
+/// One device of a prepared claim, as the kubelet is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreparedDevice {
+    /// The requests of the claim that it serves.
+    pub requests: Vec<String>,
+    /// Its pool.
+    pub pool: String,
+    /// Its name in the pool.
+    pub device: DeviceName,
+    /// Which share of a shared device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_id: Option<String>,
+    /// For watching only: excludes nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub admin_access: bool,
+    /// The names under which the container runtime finds it.
+    pub cdi_ids: Vec<String>,
+    /// How it is published, so that it stays so even if a later agent never sees it: an allocated device must not
+    /// vanish. Agents before this field knew it not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_as: Option<Device>,
+}
+
+/// A record and the bytes that it is stored as: a line with the format and the checksum of what follows, then JSON.
+///
+/// The bytes are kept because they may hold more than is known here: when a newer agent's record has to be written
+/// again, nothing of it is lost.
+#[derive(Clone, PartialEq)]
+pub struct StoredRecord {
+    record: Record,
+    bytes: Box<[u8]>,
+}
+
+/// Why bytes are no record.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The first line is missing.
+    #[error("it has no header")]
+    NoHeader,
+    /// Another format, or damaged.
+    #[error("its header is {found:?}, expected {expected:?}")]
+    Header {
+        /// The first line.
+        found: String,
+        /// What it would be for what follows.
+        expected: String,
+    },
+    /// Whole, and yet not a record as it is known here.
+    #[error(transparent)]
+    Format(#[from] serde_json::Error),
+}
+
+impl Record {
+    /// The devices that it holds: all but those for watching only.
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &DeviceName> {
+        self.devices.iter().filter(|device| !device.admin_access).map(|device| &device.device)
+    }
+}
+
+impl StoredRecord {
+    /// The record as it is to be stored.
+    ///
+    /// # Errors
+    /// When it cannot be expressed in JSON.
+    pub fn encode(record: Record) -> serde_json::Result<Self> {
+        let json = serde_json::to_vec(&record)?;
+        let mut bytes = header(&json).into_bytes();
+        bytes.push(b'\n');
+        bytes.extend(json);
+        Ok(Self { record, bytes: bytes.into() })
+    }
+
+    /// The record that was stored.
+    ///
+    /// # Errors
+    /// When there is none, or one that this version does not understand.
+    pub fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::NoHeader)?;
+        let (found, json) = (&bytes[..end], &bytes[end + 1..]);
+        let expected = header(json);
+        if found != expected.as_bytes() {
+            return Err(Unreadable::Header { found: String::from_utf8_lossy(found).into_owned(), expected });
+        }
+        Ok(Self { record: serde_json::from_slice(json)?, bytes: bytes.into() })
+    }
+
+    /// The record.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What is stored.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for StoredRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record.fmt(f)
+    }
+}
+
+fn header(json: &[u8]) -> String {
+    format!("{FORMAT} crc32:{:08x}", crc32fast::hash(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::record;
+
+    /// Every layout that was ever released, the oldest first; lines are as they were on disk.
+    const RELEASED: [(&str, &[u8]); 1] = [("0.1.0", include_bytes!("fixtures/record-0.1.0"))];
+
+    #[test]
+    fn released_layouts_are_read_and_todays_is_the_last_of_them() {
+        let today = record("uid-1", 1);
+        for (version, bytes) in RELEASED {
+            let stored = StoredRecord::decode(bytes.to_vec()).unwrap_or_else(|error| panic!("{version}: {error}"));
+            assert_eq!(*stored.record(), today, "{version}");
+        }
+        let (version, last) = RELEASED[RELEASED.len() - 1];
+        let stored = StoredRecord::encode(today).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(text(stored.bytes()), text(last), "an agent of {version} must be able to read what is written now");
+    }
+
+    #[test]
+    fn what_a_newer_agent_added_is_kept() {
+        let bytes = include_bytes!("fixtures/record-with-unknown-fields").to_vec();
+        let stored = StoredRecord::decode(bytes.clone()).unwrap();
+        assert_eq!(stored.record().claim, record("uid-1", 1).claim);
+        assert_eq!(stored.record().devices[0].device, record("uid-1", 1).devices[0].device);
+        assert!(stored.record().spec.as_str().contains("\"newEdit\""));
+        assert_eq!(stored.bytes(), bytes);
+    }
+
+    #[test]
+    fn what_is_damaged_says_how() {
+        let good = StoredRecord::encode(record("uid-1", 1)).unwrap().bytes().to_vec();
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for (what, damaged, reason) in [
+            ("empty", Vec::new(), "no header"),
+            ("cut", good[..good.len() / 2].to_vec(), "its header is"),
+            ("a flipped bit", flipped, "its header is"),
+            ("another format", b"tessera-record/9 crc32:00000000\n".to_vec(), "\"tessera-record/9"),
+            ("garbage", vec![0xff; 300], "no header"),
+            ("not a record", [header(b"{}").as_bytes(), b"\n{}"].concat(), "missing field `boot_id`"),
+        ] {
+            let error = StoredRecord::decode(damaged).unwrap_err().to_string();
+            assert!(error.contains(reason), "{what}: {error}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What the agent did to put a node right, or could not do: for the SRE in the log, in the metrics, and as an event of
+//! the Node object, `kubectl describe node`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use tessera_core::{ClaimRef, ClaimUid};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+/// So many events wait for the API server; what is beyond is only in the log and in the metrics.
+const WAITING: usize = 64;
+
+/// Something that a person may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    RecordSetAside { path: PathBuf, kept_as: PathBuf, reason: String },
+    RecordRebuilt { claim: ClaimRef },
+    FilesRewritten { claim: ClaimRef },
+    StrayRemoved { file: String },
+    OrphanUndone { claim: ClaimRef },
+    ForgottenAfterReboot { claims: usize },
+    SlicesRefused { pool: String, reason: String },
+    HardwareSilent { seconds: u64 },
+}
+
+impl Notice {
+    /// The reason of the event and the label of the metric.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::RecordSetAside { .. } => "RecordSetAside",
+            Self::RecordRebuilt { .. } => "RecordRebuilt",
+            Self::FilesRewritten { .. } => "ClaimFilesRewritten",
+            Self::StrayRemoved { .. } => "StrayFileRemoved",
+            Self::OrphanUndone { .. } => "OrphanedClaimUndone",
+            Self::ForgottenAfterReboot { .. } => "ClaimsForgottenAfterReboot",
+            Self::SlicesRefused { .. } => "ResourceSlicesRefused",
+            Self::HardwareSilent { .. } => "HardwareSilent",
+        }
+    }
+
+    /// Whether a person should look; else it is good news or routine.
+    pub(crate) fn is_warning(&self) -> bool {
+        !matches!(self, Self::RecordRebuilt { .. } | Self::ForgottenAfterReboot { .. })
+    }
+
+    /// The claim that it is about.
+    pub(crate) fn claim(&self) -> Option<&ClaimRef> {
+        match self {
+            Self::RecordRebuilt { claim } | Self::FilesRewritten { claim } | Self::OrphanUndone { claim } => {
+                Some(claim)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |claim: &ClaimRef| -> (String, ClaimUid) { (claim.to_string(), claim.uid.clone()) };
+        match self {
+            Self::RecordSetAside { path, kept_as, reason } => write!(
+                f,
+                "the record {} of a claim cannot be read: {reason}; kept as {}, and made anew if a pod uses the claim",
+                path.display(),
+                kept_as.display()
+            ),
+            Self::RecordRebuilt { claim } => {
+                let (name, uid) = named(claim);
+                write!(f, "the record of claim {name} ({uid}), which a pod uses, was lost and was made anew")
+            }
+            Self::FilesRewritten { claim } => {
+                let (name, uid) = named(claim);
+                write!(f, "lost or damaged files of claim {name} ({uid}) were written again")
+            }
+            Self::StrayRemoved { file } => write!(f, "the CDI spec {file}, which belongs to no claim, was removed"),
+            Self::OrphanUndone { claim } => {
+                let (name, uid) = named(claim);
+                write!(f, "claim {name} ({uid}) is gone and no pod of the node uses it; what it held is free again")
+            }
+            Self::ForgottenAfterReboot { claims } => {
+                write!(f, "{claims} claims that were prepared before the reboot were forgotten")
+            }
+            Self::SlicesRefused { pool, reason } => {
+                write!(f, "the API server refuses the slices of pool {pool}: {reason}")
+            }
+            Self::HardwareSilent { seconds } => write!(
+                f,
+                "a look at the hardware has not ended for {seconds} s; the driver hangs, and changes go unseen until it \
+                 answers"
+            ),
+        }
+    }
+}
+
+/// Where notices go; clones share the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Notices {
+    metrics: Metrics,
+    events: mpsc::Sender<Notice>,
+}
+
+impl Notices {
+    /// The way, and its end at which the events are waited for.
+    pub(crate) fn new(metrics: Metrics) -> (Self, mpsc::Receiver<Notice>) {
+        let (events, receiver) = mpsc::channel(WAITING);
+        (Self { metrics, events }, receiver)
+    }
+
+    /// Tells. Never waits.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let reason = notice.reason();
+        if notice.is_warning() {
+            warn!(reason, "{notice}");
+        } else {
+            info!(reason, "{notice}");
+        }
+        self.metrics.noticed(reason);
+        // Full when the API server is away for long: then the log has to do.
+        let _ = self.events.try_send(notice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_notice_fits_an_event() {
+        let claim =
+            ClaimRef { namespace: "team".to_owned(), name: "training".to_owned(), uid: "uid-1".parse().unwrap() };
+        let notices = [
+            Notice::RecordSetAside {
+                path: "/run/tessera/gpu.nvidia.com/uid-1.record".into(),
+                kept_as: "/run/tessera/gpu.nvidia.com/uid-1.unreadable".into(),
+                reason: "it has no header".to_owned(),
+            },
+            Notice::RecordRebuilt { claim: claim.clone() },
+            Notice::FilesRewritten { claim: claim.clone() },
+            Notice::StrayRemoved { file: "tessera.gpu.nvidia.com-claim_uid-1.json".to_owned() },
+            Notice::OrphanUndone { claim },
+            Notice::ForgottenAfterReboot { claims: 3 },
+            Notice::SlicesRefused {
+                pool: "node-1/gpu.nvidia.com".to_owned(),
+                reason: "too long (422 Invalid)".to_owned(),
+            },
+            Notice::HardwareSilent { seconds: 60 },
+        ];
+        let texts: Vec<_> = notices.iter().map(|notice| format!("{}: {notice}", notice.reason())).collect();
+        // The API takes 1 KiB in a note and 128 characters in a reason.
+        assert!(texts.iter().all(|text| text.len() < 512), "{texts:#?}");
+        insta::assert_json_snapshot!(texts);
+    }
+
+    #[tokio::test]
+    async fn telling_never_waits() {
+        let (notices, mut events) = Notices::new(Metrics::new("test"));
+        for claims in 0..2 * WAITING {
+            notices.tell(Notice::ForgottenAfterReboot { claims });
+        }
+        assert_eq!(events.recv().await, Some(Notice::ForgottenAfterReboot { claims: 0 }));
+        assert!(notices.metrics.encode().unwrap().contains("ClaimsForgottenAfterReboot\"} 128"));
+    }
+}

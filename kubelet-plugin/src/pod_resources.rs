@@ -1,0 +1,58 @@
+//! What the kubelet says its pods use: its PodResources service.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tessera_core::InUse;
+use tessera_kubelet_api::pod_resources_v1::ListPodResourcesRequest;
+use tessera_kubelet_api::pod_resources_v1::pod_resources_lister_client::PodResourcesListerClient;
+use tonic::transport::Endpoint;
+
+/// The kubelet answers from memory.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A node with hundreds of pods says more than gRPC's usual 4 MiB.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// The kubelet's PodResources service.
+pub(crate) struct PodResources {
+    socket: PathBuf,
+}
+
+/// Why it could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PodResourcesError {
+    #[error("the kubelet's {}: {source}", socket.display())]
+    Connect { socket: PathBuf, source: tonic::transport::Error },
+    #[error("the kubelet's {}: {}", socket.display(), source.message())]
+    List { socket: PathBuf, source: Box<tonic::Status> },
+}
+
+impl PodResources {
+    /// The service of the kubelet with this directory.
+    pub(crate) fn new(kubelet: &Path) -> Self {
+        Self { socket: kubelet.join("pod-resources/kubelet.sock") }
+    }
+
+    /// What active pods use of a driver.
+    ///
+    /// Connects anew each time: that is once a minute, and the kubelet may have been restarted. The names of CDI devices
+    /// are not looked at: kubelets up to 1.37.1 list those of other devices too.
+    pub(crate) async fn in_use(&self, driver: &str) -> Result<InUse, PodResourcesError> {
+        let failed = |source| PodResourcesError::Connect { socket: self.socket.clone(), source };
+        let endpoint = Endpoint::from_shared(format!("unix://{}", self.socket.display())).map_err(failed)?;
+        let channel = endpoint.timeout(CALL_TIMEOUT).connect_timeout(CALL_TIMEOUT).connect().await.map_err(failed)?;
+        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
+        let answer = client
+            .list(ListPodResourcesRequest {})
+            .await
+            .map_err(|source| PodResourcesError::List { socket: self.socket.clone(), source: Box::new(source) })?;
+        let mut in_use = InUse::default();
+        let containers = answer.into_inner().pod_resources.into_iter().flat_map(|pod| pod.containers);
+        for resource in containers.flat_map(|container| container.dynamic_resources) {
+            for device in resource.claim_resources.into_iter().filter(|device| device.driver_name == driver) {
+                in_use.insert(resource.claim_namespace.clone(), resource.claim_name.clone(), device.device_name);
+            }
+        }
+        Ok(in_use)
+    }
+}

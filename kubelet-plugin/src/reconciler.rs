@@ -1,0 +1,108 @@
+//! Once a minute, the ledger is compared with the files, with the kubelet's pods and with the API server: what is owned and
+//! damaged is repaired, what nobody owns any more is removed. Nobody else does: the kubelet repeats nothing for pods that
+//! run, and forgets claims when it loses its own state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use kube::Client;
+use tessera_core::{ClaimRef, ClaimUid, Doubts, Identity, stands};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::api::{self, ClaimReadError};
+use crate::claims::Claims;
+use crate::notices::{Notice, Notices};
+use crate::pod_resources::PodResources;
+
+/// A file that is lost or that nobody owns is put right within this time, a claim that nobody owns within twice as long.
+const ROUND: Duration = Duration::from_secs(60);
+/// A record that could not be read spares its CDI spec for so many rounds in which the kubelet answers.
+const SPARED_ROUNDS: u32 = 2;
+/// So many claims are asked for at once.
+const AT_ONCE: usize = 8;
+
+/// Compares again and again.
+pub(crate) struct Reconciler {
+    pub(crate) identity: Identity,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) client: Client,
+    pub(crate) pods: PodResources,
+    pub(crate) notices: Notices,
+}
+
+impl Reconciler {
+    /// Works until stopped. What fails is told and tried again in the next round.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut doubts = Doubts::default();
+        let mut compared = 0;
+        loop {
+            if stop.run_until_cancelled(self.compare(&mut doubts)).await == Some(true) {
+                compared += 1;
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(ROUND)).await.is_none() {
+                return;
+            }
+            let claims = Arc::clone(&self.claims);
+            // A panic in it is in the log, and must not end the agent.
+            let _ = tokio::task::spawn_blocking(move || claims.sweep(compared < SPARED_ROUNDS)).await;
+        }
+    }
+
+    /// Compares the ledger with the kubelet's pods and the API server; says whether the kubelet answered.
+    async fn compare(&self, doubts: &mut Doubts) -> bool {
+        let in_use = match self.pods.in_use(self.identity.driver.as_str()).await {
+            Ok(in_use) => in_use,
+            Err(error) => {
+                debug!(%error, "cannot compare the ledger with the kubelet's pods");
+                return false;
+            }
+        };
+        let ledger = self.claims.ledger();
+        let unused = ledger.records().filter(|record| !in_use.covers(record)).map(|record| record.claim.clone());
+        let asked = unused.map(|claim| async move { self.is_gone(&claim).await.then_some(claim) });
+        let gone: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
+        let gone: BTreeMap<_, _> = gone.into_iter().flatten().map(|claim| (claim.uid.clone(), claim)).collect();
+        for claim in doubts.orphans(gone.keys().cloned().collect()).iter().filter_map(|uid| gone.get(uid)) {
+            match self.claims.unprepare(claim).await {
+                Ok(()) => self.notices.tell(Notice::OrphanUndone { claim: claim.clone() }),
+                Err(error) => warn!(%claim, %error, "an orphaned claim cannot be undone"),
+            }
+        }
+        let recordless = in_use.without_record(&ledger);
+        let certain = doubts.recordless(recordless.clone());
+        let set_aside = self.claims.set_aside();
+        for full_name in recordless {
+            self.rebuild(&full_name, certain.contains(&full_name), &set_aside).await;
+        }
+        true
+    }
+
+    /// Whether the API server says that the claim is no longer this node's.
+    async fn is_gone(&self, claim: &ClaimRef) -> bool {
+        match api::claim(&self.client, &claim.namespace, &claim.name).await {
+            Ok(object) => !stands(claim, Some(&object), &self.identity),
+            Err(ClaimReadError::Deleted(_)) => true,
+            // Nothing is known of it.
+            Err(_) => false,
+        }
+    }
+
+    /// Makes the record of a claim anew that pods use. At once if its record was set aside; else only when it is `certain`
+    /// that the claim is not just on its way, since the kubelet lists pods for a moment after it has undone their claims.
+    async fn rebuild(&self, full_name: &(String, String), certain: bool, set_aside: &BTreeSet<ClaimUid>) {
+        let (namespace, name) = full_name;
+        let Ok(object) = api::claim(&self.client, namespace, name).await else { return };
+        let Some(uid) = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return };
+        let claim = ClaimRef { namespace: namespace.clone(), name: name.clone(), uid };
+        if !(certain || set_aside.contains(&claim.uid)) || !stands(&claim, Some(&object), &self.identity) {
+            return;
+        }
+        match self.claims.prepare(&claim).await {
+            Ok(_) => self.notices.tell(Notice::RecordRebuilt { claim }),
+            Err(error) => warn!(%claim, uid = %claim.uid, %error, "the record of a claim that a pod uses is lost"),
+        }
+    }
+}
