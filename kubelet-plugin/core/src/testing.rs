@@ -56,6 +56,6 @@ pub(crate) fn record(uid: &str, bus: u8) -> Record {
 /// The ledger with these records in it.
 pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
     let mut ledger = Ledger::default();
-    records.map(|record| ledger.insert(StoredRecord::encode(record).unwrap()));
+    records.into_iter().for_each(|record| ledger.insert(StoredRecord::encode(record).unwrap()));
     ledger
 }
