@@ -1,6 +1,8 @@
 //! A kubelet as far as plugins see it: it finds their sockets, registers them and calls them.
 
+mod active_pods;
 mod plugin;
+mod pod_resources;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +13,9 @@ use tessera_kubelet_api::registration::PluginInfo;
 use tokio::task::JoinHandle;
 
 use crate::{PATIENCE, until};
+pub use active_pods::ActivePod;
 pub use plugin::{Plugin, Prepared};
+pub use pod_resources::{Listing, PodResources};
 
 /// What the kubelet says to a plugin that it has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +41,21 @@ pub struct Registered {
 pub struct Kubelet {
     found: Arc<Mutex<registry::Found>>,
     watching: JoinHandle<()>,
+    pod_resources: PodResources,
 }
 
 impl Kubelet {
-    /// Starts looking for sockets below `plugins_registry` of a kubelet's directory, and answers those that it finds.
-    /// Needs an async runtime.
+    /// Starts looking for sockets below `plugins_registry` of a kubelet's directory, answers those that it finds, and
+    /// serves pod resources. Needs an async runtime.
     pub fn start(directory: &Path, answer: Answer) -> Self {
         let found = Arc::<Mutex<registry::Found>>::default();
         let watching = tokio::spawn(registry::watch(directory.join("plugins_registry"), answer, Arc::clone(&found)));
-        Self { found, watching }
+        Self { found, watching, pod_resources: PodResources::start(directory) }
+    }
+
+    /// What it tells about the pods that are active.
+    pub fn pod_resources(&self) -> &PodResources {
+        &self.pod_resources
     }
 
     /// Every registration so far, the oldest first.
