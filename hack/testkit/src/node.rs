@@ -12,7 +12,7 @@ use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
 
 use crate::api_server::Resource;
-use crate::kubelet::{Answer, Kubelet, Plugin};
+use crate::kubelet::{Answer, Cluster, Kubelet, Pace, Plugin, Settings, Version};
 use crate::{ApiServer, Claim, PATIENCE, cdi_specs, until};
 pub use agent::{Agent, Output};
 
@@ -107,9 +107,16 @@ impl Node {
         Plugin::connect(Path::new(&registered.info.endpoint)).await
     }
 
-    /// Starts a kubelet.
+    /// Starts a kubelet 1.37 that wipes no slices, since most tests count the agent's writes.
     pub fn start_kubelet(&mut self, answer: Answer) {
-        self.kubelet = Some(Kubelet::start(&self.kubelet_dir(), answer));
+        let pace = Pace::REAL;
+        self.start_kubelet_as(Settings { answer, pace, wipes: false, ..Settings::of(Version::V1_37) });
+    }
+
+    /// Starts a kubelet in this node's cluster.
+    pub fn start_kubelet_as(&mut self, settings: Settings) {
+        let cluster = Some(Cluster { api: self.api.address(), node: Self::NAME.to_owned() });
+        self.kubelet = Some(Kubelet::start_as(&self.kubelet_dir(), Settings { cluster, ..settings }));
     }
 
     /// The kubelet.

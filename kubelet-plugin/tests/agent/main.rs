@@ -13,6 +13,7 @@ mod hardware;
 mod health;
 mod http;
 mod inspect;
+mod kubelet;
 mod outage;
 mod publishing;
 mod registration;

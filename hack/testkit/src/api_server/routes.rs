@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::objects::Key;
 use super::selector::Selector;
 use super::{Fault, Resource, Shared, answer, watch};
+use crate::kubelet::api::USER_AGENT;
 
 /// Query parameters, the few that matter.
 type Parameters = Query<std::collections::HashMap<String, String>>;
@@ -51,7 +52,7 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
         Method::DELETE => "delete",
         _ => return answer::failure(405, "MethodNotAllowed", "not served here"),
     };
-    if let Some(answer) = admit(&shared, verb, key.resource).await {
+    if let Some(answer) = admit(&shared, request.headers(), verb, key.resource).await {
         return answer;
     }
     let only_metadata = wants_metadata(request.headers());
@@ -87,9 +88,10 @@ async fn all(
         Method::GET if parameter("watch") == "true" => "watch",
         Method::GET => "list",
         Method::POST => "create",
+        Method::DELETE => "deletecollection",
         _ => return answer::failure(405, "MethodNotAllowed", "not served here"),
     };
-    if let Some(answer) = admit(&shared, verb, resource).await {
+    if let Some(answer) = admit(&shared, request.headers(), verb, resource).await {
         return answer;
     }
     let Some(selector) = Selector::parse(parameter("fieldSelector")) else {
@@ -103,6 +105,15 @@ async fn all(
                 Ok(object) => answer::object(StatusCode::CREATED, &object),
                 Err(refused) => answer::refused(&key, &refused),
             }
+        }
+        "deletecollection" => {
+            shared.write(|state| {
+                let selected = state.objects.list(resource).into_iter().filter(|object| selector.matches(object));
+                for object in selected {
+                    state.objects.delete(&Key::of(resource, &object));
+                }
+            });
+            answer::success()
         }
         "list" => {
             let state = shared.state();
@@ -124,7 +135,11 @@ async fn all(
 }
 
 /// Counts a request and does to it what the test ordered.
-async fn admit(shared: &Shared, verb: &str, resource: Resource) -> Option<Response<Body>> {
+async fn admit(shared: &Shared, headers: &HeaderMap, verb: &str, resource: Resource) -> Option<Response<Body>> {
+    if headers.get(header::USER_AGENT).is_some_and(|agent| agent == USER_AGENT) {
+        // The stand-in kubelet's: faults and counts are about the agent.
+        return None;
+    }
     let fault = {
         let mut state = shared.state();
         state.requests.count(verb, resource);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tessera_kubelet_api::dra_v1::dra_plugin_client::DraPluginClient as DraV1;
@@ -14,10 +13,8 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
+use super::pace::OPERATION;
 use crate::Claim;
-
-/// The deadline that the kubelet gives a call.
-const DEADLINE: Duration = Duration::from_secs(45);
 
 /// A connection to a plugin's DRA socket, with the authority that the kubelet uses there. It connects anew by itself.
 #[derive(Clone, Debug)]
@@ -36,8 +33,13 @@ impl Plugin {
     pub async fn connect(socket: &Path) -> Self {
         let socket = socket.to_owned();
         let connector = tower::service_fn(move |_| connection(socket.clone()));
-        let endpoint = Endpoint::from_static("http://localhost").timeout(DEADLINE);
+        let endpoint = Endpoint::from_static("http://localhost").timeout(OPERATION);
         Self { channel: endpoint.connect_with_connector(connector).await.expect("a served DRA socket") }
+    }
+
+    /// Uses a connection that somebody else keeps.
+    pub(super) fn over(channel: Channel) -> Self {
+        Self { channel }
     }
 
     /// Prepares claims in one call, by v1. Results by claim UID.
@@ -45,18 +47,27 @@ impl Plugin {
     /// # Errors
     /// When the call as a whole fails.
     pub async fn prepare_all(&self, claims: &[&Claim]) -> Result<BTreeMap<String, Prepared>, Status> {
-        let claims = claims.iter().map(|claim| dra_v1::Claim {
-            namespace: claim.namespace.clone(),
-            uid: claim.uid.clone(),
-            name: claim.name.clone(),
+        self.prepare_by_v1(named(claims)).await
+    }
+
+    pub(super) async fn prepare_by_v1(&self, claims: Vec<dra_v1::Claim>) -> Result<BTreeMap<String, Prepared>, Status> {
+        let request = dra_v1::NodePrepareResourcesRequest { claims };
+        let response = self.v1().node_prepare_resources(request).await?.into_inner();
+        let answers = response.claims.into_iter();
+        Ok(answers.map(|(uid, answer)| (uid, result(answer.devices, answer.error))).collect())
+    }
+
+    pub(super) async fn prepare_by_v1beta1(
+        &self,
+        claims: Vec<dra_v1::Claim>,
+    ) -> Result<BTreeMap<String, Prepared>, Status> {
+        let request = dra_v1beta1::NodePrepareResourcesRequest { claims: older(claims) };
+        let response = self.v1beta1().node_prepare_resources(request).await?.into_inner();
+        let answers = response.claims.into_iter().map(|(uid, answer)| {
+            let devices = answer.devices.into_iter().map(newer).collect();
+            (uid, result(devices, answer.error))
         });
-        let request = dra_v1::NodePrepareResourcesRequest { claims: claims.collect() };
-        let response = DraV1::new(self.channel.clone()).node_prepare_resources(request).await?.into_inner();
-        let result = |answer: dra_v1::NodePrepareResourceResponse| match answer.error.is_empty() {
-            true => Ok(answer.devices),
-            false => Err(answer.error),
-        };
-        Ok(response.claims.into_iter().map(|(uid, answer)| (uid, result(answer))).collect())
+        Ok(answers.collect())
     }
 
     /// Prepares one claim, by v1.
@@ -76,15 +87,25 @@ impl Plugin {
     /// # Errors
     /// When the call as a whole fails.
     pub async fn unprepare_all(&self, claims: &[&Claim]) -> Result<BTreeMap<String, Result<(), String>>, Status> {
-        let claims = claims.iter().map(|claim| dra_v1::Claim {
-            namespace: claim.namespace.clone(),
-            uid: claim.uid.clone(),
-            name: claim.name.clone(),
-        });
-        let request = dra_v1::NodeUnprepareResourcesRequest { claims: claims.collect() };
-        let response = DraV1::new(self.channel.clone()).node_unprepare_resources(request).await?.into_inner();
-        let result = |error: String| if error.is_empty() { Ok(()) } else { Err(error) };
-        Ok(response.claims.into_iter().map(|(uid, answer)| (uid, result(answer.error))).collect())
+        self.unprepare_by_v1(named(claims)).await
+    }
+
+    pub(super) async fn unprepare_by_v1(
+        &self,
+        claims: Vec<dra_v1::Claim>,
+    ) -> Result<BTreeMap<String, Result<(), String>>, Status> {
+        let request = dra_v1::NodeUnprepareResourcesRequest { claims };
+        let response = self.v1().node_unprepare_resources(request).await?.into_inner();
+        Ok(response.claims.into_iter().map(|(uid, answer)| (uid, result((), answer.error))).collect())
+    }
+
+    pub(super) async fn unprepare_by_v1beta1(
+        &self,
+        claims: Vec<dra_v1::Claim>,
+    ) -> Result<BTreeMap<String, Result<(), String>>, Status> {
+        let request = dra_v1beta1::NodeUnprepareResourcesRequest { claims: older(claims) };
+        let response = self.v1beta1().node_unprepare_resources(request).await?.into_inner();
+        Ok(response.claims.into_iter().map(|(uid, answer)| (uid, result((), answer.error))).collect())
     }
 
     /// Unprepares one claim, by v1.
@@ -151,6 +172,36 @@ impl Plugin {
             .expect("NodeWatchResources")
             .into_inner()
     }
+}
+
+/// The claims as v1 names them.
+fn named(claims: &[&Claim]) -> Vec<dra_v1::Claim> {
+    let name = |claim: &&Claim| {
+        let Claim { namespace, uid, name, .. } = (*claim).clone();
+        dra_v1::Claim { namespace, uid, name }
+    };
+    claims.iter().map(name).collect()
+}
+
+/// The claims as v1beta1 names them.
+fn older(claims: Vec<dra_v1::Claim>) -> Vec<dra_v1beta1::Claim> {
+    let older = |dra_v1::Claim { namespace, uid, name }| dra_v1beta1::Claim { namespace, uid, name };
+    claims.into_iter().map(older).collect()
+}
+
+/// A device of v1beta1, which knows no shares.
+fn newer(device: dra_v1beta1::Device) -> dra_v1::Device {
+    dra_v1::Device {
+        request_names: device.request_names,
+        pool_name: device.pool_name,
+        device_name: device.device_name,
+        cdi_device_ids: device.cdi_device_ids,
+        share_id: None,
+    }
+}
+
+fn result<T>(good: T, error: String) -> Result<T, String> {
+    if error.is_empty() { Ok(good) } else { Err(error) }
 }
 
 async fn connection(socket: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
