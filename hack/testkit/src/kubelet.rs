@@ -2,7 +2,7 @@
 //! the deadlines, orders and bugs of the release that is played.
 //!
 //! What it leaves out: containers (a pod has none, so the end of a pod is only what follows it), the scheduler's part (who
-//! may use a claim is not looked at), and the health stream, which a test opens itself.
+//! may use a claim is not looked at), leases of health, and device plugins.
 
 mod active_pods;
 mod answers;
@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod checkpoint;
 mod claim_infos;
 mod connection;
+mod health;
 mod journal;
 mod life;
 mod neighbour;
@@ -36,6 +37,7 @@ use life::Life;
 use crate::{PATIENCE, until};
 pub use active_pods::ActivePod;
 pub use api::Cluster;
+pub use health::{DeviceId, Health};
 pub use journal::{Call, Operation, Registered};
 pub use neighbour::{Neighbour, Step};
 pub use pace::{GET_INFO, NOTIFY, OPERATION, Pace};
@@ -86,6 +88,7 @@ impl Kubelet {
         if let Some(life) = self.life_slot().take() {
             life.ended.cancel();
         }
+        self.journal.write().health.clear();
         self.pod_resources.end();
     }
 
@@ -125,6 +128,11 @@ impl Kubelet {
     /// Whose slices it has wiped, the first first; `None` stands for those of all drivers.
     pub fn wipes(&self) -> Vec<Option<String>> {
         self.journal.write().wipes.clone()
+    }
+
+    /// What the health streams say about devices; of a driver whose stream has ended, nothing.
+    pub fn health(&self) -> BTreeMap<DeviceId, Health> {
+        self.journal.write().health.clone()
     }
 
     /// The DRA sockets that a driver has registered and not taken back, the latest last.

@@ -1,10 +1,13 @@
 //! What has happened to a kubelet, over all its restarts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tessera_kubelet_api::registration::PluginInfo;
+
+use super::health::{DeviceId, Health};
 
 /// A plugin that the kubelet has found.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +51,8 @@ pub(super) struct Entries {
     pub(super) calls: Vec<Call>,
     /// Whose slices were wiped; `None` stands for all of the node.
     pub(super) wipes: Vec<Option<String>>,
+    /// What is known of devices now.
+    pub(super) health: BTreeMap<DeviceId, Health>,
 }
 
 #[derive(Debug, Default)]

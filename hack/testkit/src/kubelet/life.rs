@@ -11,7 +11,7 @@ use super::journal::Journal;
 use super::plugins::{Countdown, Entry, Plugins, Service};
 use super::pod_resources::PodResources;
 use super::settings::Settings;
-use super::{checkpoint, connection, pace, registry, wiping};
+use super::{checkpoint, connection, health, pace, registry, wiping};
 
 /// What ends with the process: connections, registrations, and which claims are prepared.
 pub(super) struct Life {
@@ -87,10 +87,13 @@ impl Life {
             connection: connection::keep(endpoint, self.settings.pace, closed.clone(), changed),
             closed: closed.clone(),
         };
-        let added = plugins.add(entry);
+        let added = plugins.add(entry.clone());
         drop(plugins);
         match added {
-            Ok(()) => self.connections_changed(&info.name),
+            Ok(()) => {
+                self.connections_changed(&info.name);
+                self.spawn(health::watch(Arc::clone(self), entry, info.supported_versions.clone()));
+            }
             Err(_) => closed.cancel(),
         }
         added

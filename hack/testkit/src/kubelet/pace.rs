@@ -18,6 +18,8 @@ pub(super) const REGISTRATION_LAST: Duration = Duration::from_secs(122);
 pub(super) const RECONNECT_FIRST: Duration = Duration::from_secs(1);
 pub(super) const RECONNECT_FACTOR: f64 = 1.6;
 pub(super) const RECONNECT_LAST: Duration = Duration::from_secs(120);
+/// The pause after the end of a health stream.
+pub(super) const HEALTH: Duration = Duration::from_secs(5);
 /// The first pause after a failed wiping; it doubles up to [`WIPE_LAST`].
 pub(super) const WIPE_FIRST: Duration = Duration::from_secs(1);
 pub(super) const WIPE_LAST: Duration = Duration::from_secs(300);
