@@ -6,13 +6,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tempfile::TempDir;
+use tessera_kubelet_api::pod_resources_v1::ListPodResourcesRequest;
+use tessera_kubelet_api::pod_resources_v1::pod_resources_lister_client::PodResourcesListerClient;
 use testkit::api_server::Resource;
 use testkit::kubelet::{
     Answer, Call, Cluster, Kubelet, Neighbour, Operation, Pace, Pod, Problem, Settings, Step, Version,
 };
 use testkit::{ApiServer, Claim, PATIENCE, until};
+use tokio::net::UnixStream;
+use tonic::transport::Endpoint;
 
 const NODE: &str = "node-1";
 const GPU: &str = "gpu.example.com";
@@ -72,6 +77,22 @@ async fn registered(kubelet: &Kubelet, instances: &[&Neighbour], driver: &str) {
 fn prepares(kubelet: &Kubelet) -> Vec<String> {
     let calls = kubelet.calls().into_iter().filter(|call| call.operation == Operation::Prepare);
     calls.map(|call| call.driver).collect()
+}
+
+/// The pods that pod resources lists, each with its claims and how many devices these have.
+async fn listed(kubelet: &Kubelet) -> Vec<(String, Vec<(String, usize)>)> {
+    let socket = kubelet.pod_resources().socket().to_owned();
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
+    let answer = PodResourcesListerClient::new(channel).list(ListPodResourcesRequest {}).await.unwrap();
+    let pods = answer.into_inner().pod_resources.into_iter().map(|pod| {
+        let claims = pod.containers.into_iter().flat_map(|container| container.dynamic_resources);
+        (pod.name, claims.map(|claim| (claim.claim_name, claim.claim_resources.len())).collect())
+    });
+    pods.collect()
 }
 
 #[tokio::test]
@@ -291,4 +312,45 @@ async fn pods_that_cannot_run_say_why() {
     kubelet.pod_runs(&pod(&other)).await;
     kubelet.stop();
     assert!(matches!(kubelet.run_pod(&pod(&other)).await, Err(Problem::Ended)));
+}
+
+#[tokio::test]
+async fn pod_resources_follows_the_pods() {
+    let mut ground = Ground::new();
+    let kubelet = ground.kubelet(Settings::of(Version::V1_37));
+    let (gpu, nic) = (ground.driver(GPU, "one"), ground.driver(NIC, "one"));
+    registered(&kubelet, &[&gpu], GPU).await;
+    registered(&kubelet, &[&nic], NIC).await;
+    let entry = |pod: &str, claims: &[(&str, usize)]| {
+        (pod.to_owned(), claims.iter().map(|(claim, devices)| ((*claim).to_owned(), *devices)).collect::<Vec<_>>())
+    };
+
+    let (used, unused) = (ground.claim("used", &[GPU]), ground.claim("unused", &[NIC]));
+    let pod = Pod::new("pod").claim(&used).claim_of_no_container(&unused);
+    gpu.fail(Step::Prepare, 1);
+    kubelet.run_pod(&pod).await.unwrap_err();
+    assert_eq!(listed(&kubelet).await, [entry("pod", &[("used", 0)])], "active, and nothing known of the claim");
+    kubelet.pod_runs(&pod).await;
+    let running = [entry("pod", &[("used", 1)])];
+    assert_eq!(listed(&kubelet).await, running);
+
+    // A kubelet that starts while the API server is away knows no pods, though their containers run.
+    ground.api.go_away();
+    kubelet.restart();
+    assert_eq!(listed(&kubelet).await, []);
+    ground.api.come_back();
+    let begun = std::time::Instant::now();
+    while listed(&kubelet).await != running {
+        assert!(begun.elapsed() < PATIENCE, "the pod is not listed again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    gpu.fail(Step::Unprepare, 1);
+    registered(&kubelet, &[&gpu], GPU).await;
+    registered(&kubelet, &[&nic], NIC).await;
+    kubelet.end_pod(&pod).await.unwrap_err();
+    assert_eq!(listed(&kubelet).await, running, "terminating");
+    kubelet.force_delete(&pod);
+    assert_eq!(listed(&kubelet).await, []);
+    kubelet.reconcile().await.unwrap();
 }
