@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates from outside that only some of ours may use: what they stand for has one home.
 const HOMES: &[(&str, &[&str])] = &[
+    ("nix", &["interruptions"]),
     ("nvml-wrapper", &["tessera-nvml", "fake-nvml"]),
     ("kube", &["tessera-agent", "testkit", "bench"]),
     ("tokio", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),
@@ -80,6 +81,7 @@ fn every_crate_outside_of_hack_has_its_arrows_listed() {
         "codegen",
         "e2e",
         "fake-nvml",
+        "interruptions",
         "probe",
         "simulate",
         "simulated-hardware",
