@@ -102,9 +102,24 @@ impl Node {
         }
         let known = self.kubelet().registrations().len();
         self.start_agent(&[]);
-        let registered = self.wait("the registration", |node| node.kubelet().registrations().get(known).cloned()).await;
-        self.wait("/readyz", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;
-        Plugin::connect(Path::new(&registered.info.endpoint)).await
+        self.wait("registered and ready", |node| node.ready_after(known)).await;
+        self.connect().await
+    }
+
+    /// Whether the agent has registered since there were `known` registrations, and is ready.
+    pub fn ready_after(&self, known: usize) -> Option<()> {
+        let registered = self.kubelet().registrations().len() > known;
+        (registered && self.http("/readyz").is_some_and(|(status, _)| status == 200)).then_some(())
+    }
+
+    /// Connects to the agent that registered last.
+    ///
+    /// # Panics
+    /// When none has, or it is gone.
+    pub async fn connect(&self) -> Plugin {
+        let registrations = self.kubelet().registrations();
+        let last = registrations.last().expect("a registration");
+        Plugin::connect(Path::new(&last.info.endpoint)).await
     }
 
     /// Starts a kubelet 1.37 that wipes no slices, since most tests count the agent's writes.

@@ -1,8 +1,9 @@
 //! The agent as a process.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::Node;
@@ -11,6 +12,8 @@ use crate::until;
 /// A running agent. It is killed when dropped.
 pub struct Agent {
     child: Child,
+    /// What it waits for before it begins, until that has come.
+    held: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -31,10 +34,34 @@ impl Agent {
     /// # Panics
     /// When it cannot be started.
     pub fn start(program: &Path, arguments: &[String], log: &Path) -> Self {
-        let file = File::create(log).expect("a file for the agent's log");
         let mut command = command(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        Self { child: command.spawn().expect("the agent starts"), log: log.to_owned() }
+        command.args(arguments).stdin(Stdio::null());
+        Self::spawn(command, log)
+    }
+
+    /// Makes its process, which begins with `program` when released: so it can be traced from its first instruction.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn hold(program: &Path, arguments: &[String], log: &Path) -> Self {
+        // A shell in the same process: between fork and exec, only unsafe code could wait.
+        let mut command = command(Path::new("/bin/sh"));
+        command.args(["-c", "read -r _ && exec \"$0\" \"$@\" </dev/null"]).arg(program).args(arguments);
+        command.stdin(Stdio::piped());
+        Self::spawn(command, log)
+    }
+
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        let file = File::create(log).expect("a file for the agent's log");
+        let mut child = command.stdout(Stdio::null()).stderr(file).spawn().expect("the agent starts");
+        Self { held: child.stdin.take(), child, log: log.to_owned() }
+    }
+
+    /// Lets it begin, if it was held.
+    pub fn release(&mut self) {
+        if let Some(mut held) = self.held.take() {
+            held.write_all(b"\n").expect("an agent that waits");
+        }
     }
 
     /// Its process id.
@@ -81,6 +108,22 @@ impl Node {
     /// # Panics
     /// When it cannot be started.
     pub fn start_agent(&mut self, more: &[&str]) {
+        let arguments = self.arguments_and(more);
+        self.keep_log();
+        self.agent = Some(Agent::start(&self.program, &arguments, &self.path("agent.log")));
+    }
+
+    /// Makes the agent's process, which begins when it is told to by [`Agent::release`].
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn hold_agent(&mut self) {
+        let arguments = self.arguments();
+        self.keep_log();
+        self.agent = Some(Agent::hold(&self.program, &arguments, &self.path("agent.log")));
+    }
+
+    fn arguments_and(&self, more: &[&str]) -> Vec<String> {
         let mut arguments = self.arguments();
         for pair in more.chunks(2) {
             // A flag may stand once only.
@@ -89,8 +132,7 @@ impl Node {
             }
             arguments.extend(pair.iter().map(|word| (*word).to_owned()));
         }
-        self.keep_log();
-        self.agent = Some(Agent::start(&self.program, &arguments, &self.path("agent.log")));
+        arguments
     }
 
     /// The flags with which the agent serves this node.

@@ -87,6 +87,12 @@ impl Node {
         mounted.is_ok()
     }
 
+    /// Makes what [`Node::mount_small`] put there read-only, or writable again.
+    pub fn set_read_only(&self, directory: &Path, read_only: bool) {
+        let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        rustix::mount::mount_remount(directory, flags, "").expect("remounting");
+    }
+
     /// Takes away what [`Node::mount_small`] put there.
     pub fn unmount(&mut self, directory: &Path) {
         self.mounts.retain(|mount| mount != directory);
