@@ -1,13 +1,14 @@
 //! What goes wrong around a claim: the API server, the disk, many callers at once.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use testkit::api_server::{Fault, Resource};
-use testkit::{Claim, GPUS, Node};
+use testkit::{Claim, GPUS, Node, Plugin};
 
-use crate::{assert_nothing_left, node};
+use crate::{AGENT, assert_nothing_left, node};
 
 #[tokio::test]
 async fn a_server_that_refuses_is_quoted() {
@@ -71,29 +72,118 @@ async fn a_directory_in_whose_place_a_file_lies_is_told_and_mended() {
     }
 }
 
-/// Needs root for the mount; without it the test above has to do.
+/// Where the agent writes.
+const PLACES: [fn(&Node) -> PathBuf; 2] = [Node::cdi_dir, Node::state_dir];
+
+/// A node on which one place is a small disk of its own, with two claims that are prepared. Needs root for the mount;
+/// without it the test above has to do, and those of `interrupted.rs`.
+async fn on_a_small_disk(place: fn(&Node) -> PathBuf) -> Option<(Node, Plugin, [Claim; 2])> {
+    let mut node = Node::new(AGENT, "dgx-h100");
+    let directory = place(&node);
+    if !node.mount_small(&directory, 32) {
+        eprintln!("skipped: mounting is not allowed here");
+        return None;
+    }
+    let plugin = node.start().await;
+    let claims = [node.allocated("bystander", GPUS[7]), node.allocated("held", GPUS[6])];
+    for claim in &claims {
+        plugin.prepare(claim).await.unwrap();
+    }
+    Some((node, plugin, claims))
+}
+
+/// Takes all the space that is left on the disk of a directory.
+fn fill(directory: &Path) {
+    let mut filling = fs::OpenOptions::new().create(true).append(true).open(directory.join("filling")).unwrap();
+    while filling.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// The claims' files, byte for byte, and nothing else but what fills the disk.
+fn claims_files(node: &Node, claims: &[&Claim]) -> Vec<Vec<u8>> {
+    let paths = claims.iter().flat_map(|claim| [node.spec_path(claim), node.record_path(claim)]);
+    let files: Vec<_> = paths.map(|path| fs::read(path).unwrap()).collect();
+    let names = node.specs().into_iter().chain(node.records()).filter(|name| name != "filling");
+    assert_eq!(names.count(), files.len(), "{:?} {:?}", node.specs(), node.records());
+    files
+}
+
 #[tokio::test]
 async fn a_full_disk_is_told_and_nothing_is_half_written() {
-    let (mut node, plugin) = node().await;
-    let claim = node.allocated("training", GPUS[0]);
-    let places: [fn(&Node) -> PathBuf; 2] = [Node::cdi_dir, |node| node.state_dir().join(Claim::DRIVER)];
-    for place in places {
-        let directory = place(&node);
-        if !node.mount_small(&directory, 4) {
-            eprintln!("skipped: mounting is not allowed here");
-            return;
+    for place in PLACES {
+        let Some((mut node, mut plugin, [bystander, held])) = on_a_small_disk(place).await else { return };
+        let (claim, directory) = (node.allocated("training", GPUS[0]), place(&node));
+        let answer = plugin.prepare(&bystander).await.unwrap();
+        let files = claims_files(&node, &[&bystander, &held]);
+        fill(&directory);
+        // The next agent finds it full.
+        for kill in [false, true] {
+            if kill {
+                node.kill().await;
+                plugin = node.start().await;
+            }
+            let refusal = plugin.prepare(&claim).await.unwrap_err();
+            assert!(refusal.contains("No space left on device") && refusal.len() < 256, "{refusal}");
+            assert!(refusal.contains(&*directory.to_string_lossy()), "{refusal}");
+            assert_eq!(plugin.prepare(&bystander).await.unwrap(), answer);
+            assert_eq!(claims_files(&node, &[&bystander, &held]), files);
         }
-        fs::write(directory.join("filling"), [0; 4096]).unwrap();
-        let refusal = plugin.prepare(&claim).await.unwrap_err();
-        assert!(refusal.contains("No space left on device") && refusal.len() < 256, "{refusal}");
-        let left: Vec<_> = node.specs().into_iter().chain(node.records()).filter(|name| name != "filling").collect();
-        assert!(left.is_empty(), "{left:?}");
+        // What frees space needs none.
+        plugin.unprepare(&held).await.unwrap();
+        assert_eq!(claims_files(&node, &[&bystander]), files[..2]);
         fs::remove_file(directory.join("filling")).unwrap();
         plugin.prepare(&claim).await.unwrap();
         plugin.unprepare(&claim).await.unwrap();
-        assert_nothing_left(&node);
-        node.unmount(&directory);
+        assert_eq!(claims_files(&node, &[&bystander]), files[..2]);
     }
+}
+
+#[tokio::test]
+async fn a_read_only_cdi_directory_is_told_and_nothing_is_half_done() {
+    let Some((mut node, mut plugin, [bystander, held])) = on_a_small_disk(Node::cdi_dir).await else { return };
+    let (claim, directory) = (node.allocated("training", GPUS[0]), node.cdi_dir());
+    let answer = plugin.prepare(&bystander).await.unwrap();
+    let files = claims_files(&node, &[&bystander, &held]);
+    node.set_read_only(&directory, true);
+    for kill in [false, true] {
+        if kill {
+            node.kill().await;
+            plugin = node.start().await;
+        }
+        for refusal in [plugin.prepare(&claim).await.unwrap_err(), plugin.unprepare(&held).await.unwrap_err()] {
+            assert!(refusal.contains("Read-only file system") && refusal.len() < 256, "{refusal}");
+            assert!(refusal.contains(&*directory.to_string_lossy()), "{refusal}");
+        }
+        // What was never prepared needs nothing to be undone.
+        plugin.unprepare(&claim).await.unwrap();
+        assert_eq!(plugin.prepare(&bystander).await.unwrap(), answer);
+        assert_eq!(claims_files(&node, &[&bystander, &held]), files);
+    }
+    node.set_read_only(&directory, false);
+    plugin.unprepare(&held).await.unwrap();
+    plugin.prepare(&claim).await.unwrap();
+    plugin.unprepare(&claim).await.unwrap();
+    assert_eq!(claims_files(&node, &[&bystander]), files[..2]);
+}
+
+/// Only between two agents: a disk with a file that is open for writing cannot be made read-only.
+#[tokio::test]
+async fn a_read_only_state_directory_is_told_and_loses_nothing() {
+    let Some((mut node, plugin, [bystander, held])) = on_a_small_disk(Node::state_dir).await else { return };
+    let answer = plugin.prepare(&bystander).await.unwrap();
+    let files = claims_files(&node, &[&bystander, &held]);
+    node.kill().await;
+    let directory = node.state_dir();
+    node.set_read_only(&directory, true);
+    node.start_agent(&[]);
+    assert!(!node.ended().await.success());
+    let log = node.agent().log();
+    assert!(log.contains("--state-dir") && log.contains("Read-only file system"), "{log}");
+    assert_eq!(claims_files(&node, &[&bystander, &held]), files);
+    node.set_read_only(&directory, false);
+    let plugin = node.start().await;
+    assert_eq!(plugin.prepare(&bystander).await.unwrap(), answer);
+    plugin.unprepare(&held).await.unwrap();
+    assert_eq!(claims_files(&node, &[&bystander]), files[..2]);
 }
 
 #[tokio::test]

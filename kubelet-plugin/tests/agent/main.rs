@@ -13,6 +13,8 @@ mod hardware;
 mod health;
 mod http;
 mod inspect;
+#[cfg(target_arch = "x86_64")]
+mod interrupted;
 mod kubelet;
 mod outage;
 mod publishing;

@@ -107,21 +107,21 @@ async fn a_damaged_record_is_set_aside_and_the_claim_prepared_anew() {
     assert!(node.log().contains("RecordSetAside"));
 }
 
+/// A record as it would be after a reboot on a disk that outlives it: of another boot, and well formed.
+pub(crate) fn of_another_boot(record: &str) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let json = record.split_once('\n').unwrap().1.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+    format!("tessera-record/1 crc32:{:08x}\n{json}", crc32fast::hash(json.as_bytes()))
+}
+
 #[tokio::test]
 async fn claims_of_the_last_boot_are_forgotten() {
     let (mut node, plugin) = node().await;
     let claim = node.allocated("training", GPUS[0]);
     plugin.prepare(&claim).await.unwrap();
     node.stop().await;
-    // The record as it would be after a reboot on a disk that outlives it: of another boot, and well formed.
     let text = std::fs::read_to_string(node.record_path(&claim)).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let json = text.split_once('\n').unwrap().1.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
-    std::fs::write(
-        node.record_path(&claim),
-        format!("tessera-record/1 crc32:{:08x}\n{json}", crc32fast::hash(json.as_bytes())),
-    )
-    .unwrap();
+    std::fs::write(node.record_path(&claim), of_another_boot(&text)).unwrap();
     node.start().await;
     assert_nothing_left(&node);
 }
