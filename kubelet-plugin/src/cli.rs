@@ -92,8 +92,12 @@ pub struct RunOptions {
     #[arg(long, env = "TESSERA_HTTP", default_value = "127.0.0.1:9464", value_name = "ADDRESS", value_parser = http_address)]
     pub http: Http,
     /// Seconds between two looks at the hardware, 0.05 to 3600.
-    #[arg(long, env = "TESSERA_RESCAN", default_value = "5", value_name = "SECONDS", value_parser = rescan)]
+    #[arg(long, env = "TESSERA_RESCAN", default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub rescan: Duration,
+    /// Seconds between two comparisons of the ledger with the files, the kubelet's pods and the API server, 0.05 to 3600.
+    /// What nobody owns is removed after two of them.
+    #[arg(long, env = "TESSERA_RECONCILE", default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub reconcile: Duration,
     /// What to log: a level (error, warn, info, debug, trace) or tracing's filter syntax.
     #[arg(long, env = "TESSERA_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -157,7 +161,7 @@ fn instance(text: &str) -> Result<String, String> {
     }
 }
 
-fn rescan(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("must be a number of seconds from 0.05 to 3600".to_owned()),

@@ -17,8 +17,6 @@ use crate::claims::Claims;
 use crate::notices::{Notice, Notices};
 use crate::pod_resources::PodResources;
 
-/// A file that is lost or that nobody owns is put right within this time, a claim that nobody owns within twice as long.
-const ROUND: Duration = Duration::from_secs(60);
 /// A record that could not be read spares its CDI spec for so many rounds in which the kubelet answers.
 const SPARED_ROUNDS: u32 = 2;
 /// So many claims are asked for at once.
@@ -31,6 +29,9 @@ pub(crate) struct Reconciler {
     pub(crate) client: Client,
     pub(crate) pods: PodResources,
     pub(crate) notices: Notices,
+    /// A file that is lost or that nobody owns is put right within this time, a claim that nobody owns within twice as
+    /// long.
+    pub(crate) interval: Duration,
 }
 
 impl Reconciler {
@@ -42,7 +43,7 @@ impl Reconciler {
             if stop.run_until_cancelled(self.compare(&mut doubts)).await == Some(true) {
                 compared += 1;
             }
-            if stop.run_until_cancelled(tokio::time::sleep(ROUND)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(self.interval)).await.is_none() {
                 return;
             }
             let claims = Arc::clone(&self.claims);

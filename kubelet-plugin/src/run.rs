@@ -157,6 +157,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         client,
         pods: PodResources::new(&options.kubelet_dir),
         notices,
+        interval: options.reconcile,
     };
     work(reconciler.run(stop.clone()).boxed());
     let dra = Dra::new(claims);
