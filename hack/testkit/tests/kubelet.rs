@@ -123,6 +123,8 @@ async fn what_becomes_of_a_registration_that_the_driver_was_not_told_of() {
         wait("the failure", || !kubelet.failures().is_empty()).await;
         if version.retries_registration() {
             kubelet.registration(1, PATIENCE).await;
+            // It was taken back before the next try, which would have found it there.
+            assert_eq!(kubelet.failures().len(), 1, "{:?}", kubelet.failures());
         } else {
             tokio::time::sleep(Duration::from_millis(200)).await;
             assert_eq!(kubelet.registrations(), [], "{version:?}");
