@@ -12,5 +12,6 @@ mod mig;
 mod mode;
 mod nvlink;
 mod pci;
+mod process;
 mod system;
 mod topology;

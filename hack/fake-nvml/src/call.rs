@@ -5,12 +5,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
+use nvml_wrapper_sys::bindings::{nvmlComputeInstance_t, nvmlDevice_t, nvmlGpuInstance_t, nvmlReturn_t};
 use simulated_hardware::NvmlError;
 
 use crate::abi::Result;
 use crate::handle;
-use crate::session::{self, GpuView, View};
+use crate::session::{self, ComputeInstanceView, DeviceView, GpuInstanceView, GpuView, View};
 
 const SUCCESS: nvmlReturn_t = 0;
 
@@ -23,7 +23,7 @@ pub(crate) fn machine(function: &str, body: impl FnOnce(&View) -> Result) -> nvm
     })
 }
 
-/// A function about one GPU.
+/// A function about one physical GPU. The handle of a MIG device is no valid argument.
 pub(crate) fn gpu(function: &str, device: nvmlDevice_t, body: impl FnOnce(GpuView<'_>) -> Result) -> nvmlReturn_t {
     bare(|| {
         let view = session::view()?;
@@ -32,6 +32,65 @@ pub(crate) fn gpu(function: &str, device: nvmlDevice_t, body: impl FnOnce(GpuVie
         apply_faults(function, Some(gpu))?;
         reachable(gpu)?;
         body(gpu)
+    })
+}
+
+/// A function about a GPU or a MIG device.
+pub(crate) fn device(
+    function: &str,
+    device: nvmlDevice_t,
+    body: impl FnOnce(DeviceView<'_>) -> Result,
+) -> nvmlReturn_t {
+    bare(|| {
+        let view = session::view()?;
+        let device = view.device(device)?;
+        apply_faults(function, Some(device.gpu()))?;
+        reachable(device.gpu())?;
+        body(device)
+    })
+}
+
+/// A function about a MIG device. The handle of a GPU is no valid argument.
+pub(crate) fn mig_device(
+    function: &str,
+    handle: nvmlDevice_t,
+    body: impl FnOnce(ComputeInstanceView<'_>) -> Result,
+) -> nvmlReturn_t {
+    device(function, handle, |device| match device {
+        DeviceView::Mig(device) => body(device),
+        DeviceView::Gpu(_) => Err(NvmlError::INVALID_ARGUMENT),
+    })
+}
+
+/// A function about a GPU instance. Faults are about the GPU that it is a part of.
+pub(crate) fn gpu_instance(
+    function: &str,
+    instance: nvmlGpuInstance_t,
+    body: impl FnOnce(GpuInstanceView<'_>) -> Result,
+) -> nvmlReturn_t {
+    bare(|| {
+        let view = session::view()?;
+        let serial = handle::to_gpu_instance(instance).ok_or(NvmlError::INVALID_ARGUMENT)?;
+        let instance = view.gpu_instance(serial)?;
+        apply_faults(function, Some(instance.gpu))?;
+        reachable(instance.gpu)?;
+        body(instance)
+    })
+}
+
+/// A function about a compute instance. Faults are about the GPU that it is a part of.
+pub(crate) fn compute_instance(
+    function: &str,
+    instance: nvmlComputeInstance_t,
+    body: impl FnOnce(ComputeInstanceView<'_>) -> Result,
+) -> nvmlReturn_t {
+    bare(|| {
+        let view = session::view()?;
+        let serial = handle::to_compute_instance(instance).ok_or(NvmlError::INVALID_ARGUMENT)?;
+        let instance = view.compute_instance(serial)?;
+        apply_faults(function, Some(instance.parent.gpu))?;
+        reachable(instance.parent.gpu)?;
+        body(instance)
     })
 }
 

@@ -4,6 +4,13 @@
 //! list
 //! set [<gpu>] <field>=<value>...
 //! event <gpu> <type>=<data> [gi=<id>] [ci=<id>]
+//! mig <gpu> on | off
+//! mig <gpu> create <profile>[@<start>]
+//! mig <gpu> destroy <gi>
+//! process <gpu> start pid=<n> [memory_mib=<n>] [gi=<id> ci=<id>]
+//! process <gpu> stop pid=<n>
+//! reset <gpu>
+//! reboot
 //! ```
 //!
 //! A GPU is given by its index in PCI order, counted over absent ones too, by UUID or by PCI address.
@@ -19,15 +26,26 @@
 //! | `from`, `times` | | with `fail` or `latency_ms`: first call that the rule acts on (1 = next), and how many |
 //!
 //! Types of `event` are the words in [`crate::EventType::ALL`]; `xid=79` also takes the GPU off the bus.
+//!
+//! | command | as the admin's | what happens |
+//! |---|---|---|
+//! | `mig on`, `mig off` | `nvidia-smi -mig 1`, `-mig 0` | the mode changes, on Ampere after a reset; processes make it wait, instances refuse `off` |
+//! | `mig create` | `nvidia-smi mig -cgi <profile> -C` | a GPU instance, with a compute instance that is all of it; a profile by name or id; without a start the driver chooses |
+//! | `mig destroy` | `nvidia-smi mig -dci`, `-dgi` | the GPU instance with this id goes with its compute instances, unless a process is on one |
+//! | `process start`, `stop` | a CUDA program | in the way of others: on a whole GPU while the mode is off, otherwise on an instance |
+//! | `reset` | `nvidia-smi --gpu-reset` | instances go, a mode that waits comes; processes refuse it |
+//! | `reboot` | `reboot` | processes, events, instances and modes go, Ampere alone keeps its MIG mode; lost GPUs are back |
 
 mod change;
 mod listing;
+mod mig;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use change::{Change, GpuReference, Setting};
 pub use listing::{Listing, Row};
+pub use mig::{MigChange, ProcessChange, ProfileReference};
 
 /// A command, read but not yet carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]

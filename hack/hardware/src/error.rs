@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::command::CommandError;
+use crate::nvml_error::NvmlError;
 use crate::profile::ProfileError;
 
 /// Result of this crate.
@@ -44,6 +45,9 @@ pub enum Error {
     /// A command cannot be carried out.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The simulated driver refuses.
+    #[error("the driver answers {0}")]
+    Refused(NvmlError),
 }
 
 impl Error {

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::mig::Mig;
 use crate::model::Model;
 use crate::pci::{PciAddress, PciRoot};
+use crate::process::Process;
 
 /// Events kept for those who wait; older ones are dropped.
 const EVENTS_KEPT: usize = 1024;
@@ -17,8 +19,6 @@ const EVENTS_KEPT: usize = 1024;
 const XID_FALLEN_OFF_THE_BUS: u64 = 79;
 
 /// The state of a simulated machine.
-///
-/// The next step, MIG, adds the mode and the instances to [`Gpu`]; the tables they are cut by are in [`Model::mig`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hardware {
     /// The profile it was made from.
@@ -41,6 +41,9 @@ pub struct Hardware {
     pub last_event: u64,
     /// Number of the latest fault; 0 before the first.
     pub last_fault: u64,
+    /// Serial number of the latest GPU instance or compute instance; 0 before the first.
+    #[serde(default)]
+    pub last_instance: u64,
 }
 
 impl Hardware {
@@ -86,6 +89,11 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// The number before the first dot, which tells what a driver can do: 550.
+    pub fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+
     /// As `nvmlSystemGetNVMLVersion` prints it: the CUDA major and the driver's version, like `12.550.163.01`.
     pub fn nvml_version(&self) -> String {
         format!("{}.{}", self.cuda.major, self.version)
@@ -224,4 +232,10 @@ pub struct Gpu {
     pub persistence_mode: bool,
     /// Who may use it.
     pub compute_mode: ComputeMode,
+    /// What it is cut into. The tables that it is cut by are in [`Model::mig`].
+    #[serde(default)]
+    pub mig: Mig,
+    /// The processes that use it.
+    #[serde(default)]
+    pub processes: Vec<Process>,
 }

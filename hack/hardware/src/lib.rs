@@ -23,9 +23,11 @@ mod functions;
 mod hardware;
 mod library;
 mod machine;
+mod mig;
 mod model;
 mod nvml_error;
 mod pci;
+mod process;
 mod profile;
 mod render;
 pub mod state_file;
@@ -33,13 +35,15 @@ pub mod state_file;
 pub use error::{Error, Result};
 pub use event::{Event, EventType};
 pub use fault::Fault;
-pub use functions::FUNCTIONS;
+pub use functions::{FUNCTIONS, is_known_to};
 pub use hardware::{ComputeMode, CudaVersion, Driver, Fabric, FabricState, Gpu, Hardware, NumaNode, Switch};
 pub use library::library;
 pub use machine::{DeviceNodes, Machine};
+pub use mig::{Activation, ComputeInstance, ComputeInstanceProfile, GpuInstance, Mig, Placement};
 pub use model::{
     AddressingMode, Architecture, Brand, ComputeCapability, GpuInstanceProfile, Memory, MigTable, Model, PciIdentity,
 };
 pub use nvml_error::NvmlError;
 pub use pci::{PciAddress, PciRoot};
+pub use process::Process;
 pub use profile::{Profile, ProfileError};

@@ -38,6 +38,7 @@ impl Machine {
         // Processes that knew the machine before count by these numbers.
         if let Ok((_, before)) = machine.state.read() {
             (hardware.last_event, hardware.last_fault) = (before.last_event, before.last_fault);
+            hardware.last_instance = before.last_instance;
         }
         render::render(&machine.root, &hardware, Some(library))?;
         lock.write(&hardware)?;
@@ -49,6 +50,11 @@ impl Machine {
         let machine = Self::at(root)?;
         machine.state.read()?;
         Ok(machine)
+    }
+
+    /// The machine that a state file belongs to.
+    pub fn of(state: StateFile) -> Self {
+        Self { root: state.path().parent().unwrap_or(Path::new("/")).to_owned(), state }
     }
 
     fn at(root: &Path) -> Result<Self> {

@@ -82,6 +82,7 @@ impl Profile {
             events: Vec::new(),
             last_event: 0,
             last_fault: 0,
+            last_instance: 0,
         }
     }
 }

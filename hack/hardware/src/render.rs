@@ -1,6 +1,7 @@
 //! The files of a machine: which ones there are ([`tree`]) and how they get onto the disk ([`apply`]).
 
 mod apply;
+mod capability;
 mod dev;
 mod proc;
 mod sysfs;
@@ -12,7 +13,7 @@ use crate::error::Result;
 use crate::hardware::Hardware;
 use tree::{Content, Entry};
 
-pub(crate) use dev::MAX_MINOR;
+pub(crate) use dev::{FIRST_GPU, MAX_MINOR};
 
 /// Where the driver's libraries lie on x86-64 Debian and Ubuntu, also on machines that stand for others: the library
 /// must load on the machine that the test runs on.
@@ -30,6 +31,7 @@ fn files(hardware: &Hardware) -> Vec<Entry> {
     entries.extend(sysfs::files(hardware));
     entries.extend(proc::files(hardware));
     entries.extend(dev::files(hardware));
+    entries.extend(capability::files(hardware));
     entries
 }
 

@@ -9,7 +9,7 @@ use simulated_hardware::{NvmlError, PciAddress};
 
 use crate::abi::{Out, Result, TextIn};
 use crate::call;
-use crate::session::{self, GpuView, View};
+use crate::session::{self, DeviceView, GpuView, View};
 
 /// Also brings enumeration up to date: a GPU that was pulled out is gone from here on, and the indices close up.
 #[unsafe(no_mangle)]
@@ -24,7 +24,7 @@ extern "C" fn nvmlDeviceGetCount_v2(count: Out<c_uint>) -> nvmlReturn_t {
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
     look_up("nvmlDeviceGetHandleByIndex_v2", device, NvmlError::INVALID_ARGUMENT, |machine| {
-        Ok(machine.gpus().nth(index as usize))
+        Ok(machine.gpus().nth(index as usize).map(DeviceView::Gpu))
     })
 }
 
@@ -32,7 +32,9 @@ extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: Out<nvmlDevic
 extern "C" fn nvmlDeviceGetHandleByUUID(uuid: TextIn, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
     look_up("nvmlDeviceGetHandleByUUID", device, NvmlError::NOT_FOUND, |machine| {
         let uuid = uuid.get()?;
-        Ok(machine.gpus().find(|gpu| gpu.gpu.uuid == uuid))
+        let gpu = machine.gpus().find(|gpu| gpu.gpu.uuid == uuid).map(DeviceView::Gpu);
+        let mut parts = machine.gpus().flat_map(GpuView::mig_devices);
+        Ok(gpu.or_else(|| parts.find(|part| part.own.uuid == uuid).map(DeviceView::Mig)))
     })
 }
 
@@ -40,7 +42,10 @@ extern "C" fn nvmlDeviceGetHandleByUUID(uuid: TextIn, device: Out<nvmlDevice_t>)
 extern "C" fn nvmlDeviceGetHandleByUUIDV(uuid: Out<nvmlUUID_t>, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
     look_up("nvmlDeviceGetHandleByUUIDV", device, NvmlError::NOT_FOUND, |machine| {
         let bytes = uuid_bytes(&uuid)?;
-        Ok(machine.gpus().find(|gpu| super::fabric::uuid_bytes(&gpu.gpu.uuid) == Some(bytes)))
+        let is = |uuid: &str| super::fabric::uuid_bytes(uuid) == Some(bytes);
+        let gpu = machine.gpus().find(|gpu| is(&gpu.gpu.uuid)).map(DeviceView::Gpu);
+        let mut parts = machine.gpus().flat_map(GpuView::mig_devices);
+        Ok(gpu.or_else(|| parts.find(|part| is(&part.own.uuid)).map(DeviceView::Mig)))
     })
 }
 
@@ -48,7 +53,7 @@ extern "C" fn nvmlDeviceGetHandleByUUIDV(uuid: Out<nvmlUUID_t>, device: Out<nvml
 extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: TextIn, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
     look_up("nvmlDeviceGetHandleByPciBusId_v2", device, NvmlError::NOT_FOUND, |machine| {
         let address: PciAddress = bus_id.get()?.parse().map_err(|_| NvmlError::INVALID_ARGUMENT)?;
-        Ok(machine.gpus().find(|gpu| gpu.gpu.pci == address))
+        Ok(machine.gpus().find(|gpu| gpu.gpu.pci == address).map(DeviceView::Gpu))
     })
 }
 
@@ -56,7 +61,7 @@ extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: TextIn, device: Out<nvmlD
 extern "C" fn nvmlDeviceGetHandleBySerial(serial: TextIn, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
     look_up("nvmlDeviceGetHandleBySerial", device, NvmlError::NOT_FOUND, |machine| {
         let serial = serial.get()?;
-        Ok(machine.gpus().find(|gpu| gpu.gpu.serial.as_deref() == Some(&serial)))
+        Ok(machine.gpus().find(|gpu| gpu.gpu.serial.as_deref() == Some(&serial)).map(DeviceView::Gpu))
     })
 }
 
@@ -68,20 +73,23 @@ extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>) -> nv
     })
 }
 
-/// A search for a GPU. A fault about one GPU acts on the search that finds it.
+/// A search for a GPU or a MIG device. A fault about one GPU acts on the search that finds it, or a part of it.
 fn look_up(
     function: &str,
     device: Out<nvmlDevice_t>,
     absent: NvmlError,
-    find: impl FnOnce(&View) -> Result<Option<GpuView<'_>>>,
+    find: impl FnOnce(&View) -> Result<Option<DeviceView<'_>>>,
 ) -> nvmlReturn_t {
     call::bare(|| {
         let machine = session::view()?;
         let found = find(&machine)?;
-        call::apply_faults(function, found)?;
-        let gpu = found.ok_or(absent)?;
-        call::reachable(gpu)?;
-        device.set(gpu.handle())
+        call::apply_faults(function, found.map(|found| found.gpu()))?;
+        let found = found.ok_or(absent)?;
+        call::reachable(found.gpu())?;
+        device.set(match found {
+            DeviceView::Gpu(gpu) => gpu.handle(),
+            DeviceView::Mig(part) => part.device_handle(),
+        })
     })
 }
 

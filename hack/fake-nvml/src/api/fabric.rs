@@ -82,9 +82,9 @@ fn known(gpu: GpuView<'_>) -> Result<Known> {
     Ok(Known { cluster, clique: if complete { *clique } else { 0 }, state: state as u8 })
 }
 
-/// The bytes of a UUID, with or without a prefix like `GPU-`.
+/// The bytes of a UUID, with or without its prefix, `GPU-` or `MIG-`.
 pub(super) fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.trim_start_matches("GPU-").split('-').collect();
+    let digits: String = text.trim_start_matches("GPU-").trim_start_matches("MIG-").split('-').collect();
     if digits.len() != 32 || !digits.is_ascii() {
         return None;
     }

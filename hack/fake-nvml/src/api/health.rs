@@ -1,14 +1,14 @@
-//! Health of GPUs on which nothing runs and nothing is wrong. What goes wrong is put in by faults and events.
+//! Health of idle GPUs with which nothing is wrong. What goes wrong is put in by faults and events.
 
 use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t, nvmlMemoryErrorType_t, nvmlProcessInfo_t, nvmlReturn_t,
-    nvmlTemperature_v1_t, nvmlTemperatureSensors_t,
+    nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t, nvmlMemoryErrorType_t, nvmlReturn_t, nvmlTemperature_v1_t,
+    nvmlTemperatureSensors_t,
 };
 use simulated_hardware::{Architecture, NvmlError};
 
-use crate::abi::{Out, Result};
+use crate::abi::Out;
 use crate::call;
 use crate::session::GpuView;
 
@@ -98,37 +98,6 @@ extern "C" fn nvmlDeviceGetTemperatureV(device: nvmlDevice_t, temperature: Out<n
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetCurrentClocksEventReasons(device: nvmlDevice_t, reasons: Out<c_ulonglong>) -> nvmlReturn_t {
     call::gpu("nvmlDeviceGetCurrentClocksEventReasons", device, |_| reasons.set(IDLE))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
-    device: nvmlDevice_t,
-    count: Out<c_uint>,
-    _processes: Out<nvmlProcessInfo_t>,
-) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetComputeRunningProcesses_v3", device, |_| no_processes(&count))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
-    device: nvmlDevice_t,
-    count: Out<c_uint>,
-    _processes: Out<nvmlProcessInfo_t>,
-) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetGraphicsRunningProcesses_v3", device, |_| no_processes(&count))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
-    device: nvmlDevice_t,
-    count: Out<c_uint>,
-    _processes: Out<nvmlProcessInfo_t>,
-) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetMPSComputeRunningProcesses_v3", device, |_| no_processes(&count))
-}
-
-fn no_processes(count: &Out<c_uint>) -> Result {
-    count.set(0)
 }
 
 /// Ampere data-centre parts and later remap rows; earlier ones retire pages.

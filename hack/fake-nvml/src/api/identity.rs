@@ -13,17 +13,31 @@ use nvml_wrapper_sys::bindings::{
 };
 use simulated_hardware::{AddressingMode, Architecture, Brand, NvmlError};
 
+use super::mig;
 use crate::abi::{Out, TextOut};
 use crate::call;
+use crate::session::DeviceView;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetName(device: nvmlDevice_t, name: TextOut, length: c_uint) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetName", device, |gpu| name.set(length, &gpu.model.name))
+    call::device("nvmlDeviceGetName", device, |device| match device {
+        DeviceView::Gpu(gpu) => name.set(length, &gpu.model.name),
+        DeviceView::Mig(device) => {
+            let row = mig::profile(device.parent)?;
+            let own = mig::compute_profile(device)?;
+            // The additions of a GPU instance, like +me, show when nothing of it is left to others.
+            let part = if own.slices == row.slices { &row.name } else { &own.name };
+            name.set(length, &format!("{} MIG {part}", device.parent.gpu.model.name))
+        }
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetUUID(device: nvmlDevice_t, uuid: TextOut, length: c_uint) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetUUID", device, |gpu| uuid.set(length, &gpu.gpu.uuid))
+    call::device("nvmlDeviceGetUUID", device, |device| match device {
+        DeviceView::Gpu(gpu) => uuid.set(length, &gpu.gpu.uuid),
+        DeviceView::Mig(device) => uuid.set(length, &device.own.uuid),
+    })
 }
 
 #[unsafe(no_mangle)]

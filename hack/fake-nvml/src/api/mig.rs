@@ -1,47 +1,44 @@
-//! MIG as far as it can be told from GPUs that are not cut: the mode is off, and there are no MIG devices.
+//! MIG: cutting GPUs. The rules are those of `simulated_hardware`; here they get NVML's shape.
 
-use std::ffi::c_uint;
+mod compute_instance;
+mod compute_profile;
+mod device;
+mod gpu_instance;
+mod mode;
+mod profile;
 
-use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
-use simulated_hardware::{MigTable, NvmlError};
+use std::ffi::c_char;
 
-use crate::abi::{Out, Result};
-use crate::call;
-use crate::session::GpuView;
+use nvml_wrapper_sys::bindings::{nvmlComputeInstancePlacement_t, nvmlGpuInstancePlacement_t};
+use simulated_hardware::{ComputeInstanceProfile, GpuInstanceProfile, NvmlError, Placement};
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMigMode(device: nvmlDevice_t, current: Out<c_uint>, pending: Out<c_uint>) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetMigMode", device, |gpu| {
-        table(gpu)?;
-        current.set(0)?;
-        pending.set(0)
-    })
+use crate::abi::{Result, text_array};
+use crate::session::{ComputeInstanceView, GpuInstanceView};
+
+/// The profile that a GPU instance was made by.
+pub(super) fn profile(instance: GpuInstanceView<'_>) -> Result<&GpuInstanceProfile> {
+    instance.gpu.mig_table()?.profile(instance.instance.profile).ok_or(NvmlError::UNKNOWN)
 }
 
-/// 0 while the mode is off, also on parts that can be cut (nvml.h).
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetMaxMigDeviceCount", device, |_| count.set(0))
+/// The profile that a compute instance was made by.
+pub(super) fn compute_profile(device: ComputeInstanceView<'_>) -> Result<ComputeInstanceProfile> {
+    let all = compute_profiles(device.parent)?;
+    all.into_iter().find(|profile| profile.id == device.own.profile).ok_or(NvmlError::UNKNOWN)
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
-    device: nvmlDevice_t,
-    _index: c_uint,
-    _mig_device: Out<nvmlDevice_t>,
-) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceGetMigDeviceHandleByIndex", device, |gpu| {
-        table(gpu)?;
-        Err(NvmlError::NOT_FOUND)
-    })
+fn compute_profiles(instance: GpuInstanceView<'_>) -> Result<Vec<ComputeInstanceProfile>> {
+    Ok(ComputeInstanceProfile::of(instance.gpu.mig_table()?, profile(instance)?))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceIsMigDeviceHandle(device: nvmlDevice_t, is_mig: Out<c_uint>) -> nvmlReturn_t {
-    call::gpu("nvmlDeviceIsMigDeviceHandle", device, |_| is_mig.set(0))
+/// Names have `MIG ` before them, as `nvidia-smi mig -lgip` prints them.
+fn name(name: &str) -> [c_char; 96] {
+    text_array(&format!("MIG {name}"))
 }
 
-/// How the GPU can be cut.
-fn table(gpu: GpuView<'_>) -> Result<&MigTable> {
-    gpu.model.mig.as_ref().ok_or(NvmlError::NOT_SUPPORTED)
+fn gpu_placement(placement: Placement) -> nvmlGpuInstancePlacement_t {
+    nvmlGpuInstancePlacement_t { start: placement.start, size: placement.size }
+}
+
+fn compute_placement(placement: Placement) -> nvmlComputeInstancePlacement_t {
+    nvmlComputeInstancePlacement_t { start: placement.start, size: placement.size }
 }

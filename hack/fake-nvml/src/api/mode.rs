@@ -54,11 +54,10 @@ extern "C" fn nvmlDeviceSetPersistenceMode(device: nvmlDevice_t, mode: nvmlEnabl
     })
 }
 
-/// Changes a GPU in the shared state. Who may not write there is no root on the machine, so to say.
+/// Changes a GPU in the shared state.
 fn change(gpu: GpuView<'_>, change: impl FnOnce(&mut Gpu)) -> Result {
-    let state = &gpu.machine.state;
-    let lock = state.lock().map_err(|_| NvmlError::NO_PERMISSION)?;
-    let (_, mut hardware) = state.read().map_err(|_| NvmlError::UNKNOWN)?;
-    change(hardware.gpus.get_mut(gpu.position).ok_or(NvmlError::UNKNOWN)?);
-    lock.write(&hardware).map_err(|_| NvmlError::NO_PERMISSION)
+    gpu.machine.change(|hardware| {
+        change(hardware.gpus.get_mut(gpu.position).ok_or(NvmlError::UNKNOWN)?);
+        Ok(())
+    })
 }

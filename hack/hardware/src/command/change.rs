@@ -1,11 +1,13 @@
 //! Changes of a machine, typed.
 
 use super::CommandError;
+use super::mig::{MigChange, ProcessChange};
 use crate::event::{Event, EventType};
 use crate::fault::Fault;
 use crate::hardware::{CudaVersion, Gpu, Hardware};
+use crate::mig;
 use crate::pci::PciAddress;
-use crate::render::MAX_MINOR;
+use crate::render::{FIRST_GPU, MAX_MINOR};
 
 /// A change of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,27 @@ pub enum Change {
         /// The compute instance it is about; absent for the whole GPU.
         compute_instance: Option<u32>,
     },
+    /// Cut a GPU, or undo that.
+    Mig {
+        /// The GPU it is about.
+        gpu: GpuReference,
+        /// What is done.
+        change: MigChange,
+    },
+    /// Start or stop a process on a GPU.
+    Process {
+        /// The GPU it is about.
+        gpu: GpuReference,
+        /// What is done.
+        change: ProcessChange,
+    },
+    /// Reset a GPU.
+    Reset {
+        /// The GPU it is about.
+        gpu: GpuReference,
+    },
+    /// Boot the machine again.
+    Reboot,
 }
 
 /// One field and its new value.
@@ -106,6 +129,19 @@ impl Change {
                 hardware.raise(Event { sequence: 0, gpu: pci, kind, data, gpu_instance, compute_instance });
                 Ok(())
             }
+            Self::Mig { gpu, change } => change.apply(hardware, gpu.position(&hardware.gpus)?),
+            Self::Process { gpu, change } => change.apply(hardware, gpu.position(&hardware.gpus)?),
+            Self::Reset { gpu } => {
+                let position = gpu.position(&hardware.gpus)?;
+                hardware.reset_gpu(position).map_err(|error| {
+                    let problem = format!("the driver answers {error}; stop its processes first");
+                    CommandError::new("gpu", &position.to_string(), problem)
+                })
+            }
+            Self::Reboot => {
+                hardware.reboot();
+                Ok(())
+            }
         }
     }
 }
@@ -163,6 +199,9 @@ fn set_minor(hardware: &mut Hardware, position: Option<usize>, minor: u32) -> Re
             &text,
             format!("GPU {index} has it; allowed: one that no present GPU has"),
         ));
+    }
+    if !mig::is_free(hardware, FIRST_GPU + minor) {
+        return Err(CommandError::new("minor", &text, "a MIG instance has its device number; allowed: 0 to 15"));
     }
     one(hardware, position, "minor")?.minor = minor;
     Ok(())

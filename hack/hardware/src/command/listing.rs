@@ -34,6 +34,10 @@ pub struct Row {
     pub minor: u32,
     /// `present`, `lost` or `absent`.
     pub state: &'static str,
+    /// Whether it is cut: `-` where it cannot be, `on`, `off`, or which of both until a reset.
+    pub mig: &'static str,
+    /// A line for each GPU instance, compute instance and process.
+    pub parts: Vec<String>,
 }
 
 impl Listing {
@@ -47,6 +51,8 @@ impl Listing {
             numa_node: gpu.numa_node,
             minor: gpu.minor,
             state: state(gpu),
+            mig: mode(hardware, gpu),
+            parts: parts(hardware, gpu),
         };
         Self {
             machine: format!("{}, driver {}, CUDA {}", hardware.profile, hardware.driver.version, hardware.driver.cuda),
@@ -64,14 +70,48 @@ fn state(gpu: &Gpu) -> &'static str {
     }
 }
 
+fn mode(hardware: &Hardware, gpu: &Gpu) -> &'static str {
+    match (hardware.mig_table(gpu), gpu.mig.mode, gpu.mig.pending) {
+        (Err(_), ..) => "-",
+        (Ok(_), true, true) => "on",
+        (Ok(_), false, false) => "off",
+        (Ok(_), true, false) => "on, off after a reset",
+        (Ok(_), false, true) => "off, on after a reset",
+    }
+}
+
+fn parts(hardware: &Hardware, gpu: &Gpu) -> Vec<String> {
+    let mut lines = Vec::new();
+    for instance in &gpu.mig.gpu_instances {
+        let table = hardware.mig_table(gpu).ok();
+        let name = table.and_then(|table| table.profile(instance.profile)).map_or("?", |row| &row.name);
+        lines.push(format!("gi {} {name} at {}", instance.id, instance.placement));
+        let profiles = hardware.compute_instance_profiles(instance.serial).unwrap_or_default();
+        for own in &instance.compute_instances {
+            let name = profiles.iter().find(|row| row.id == own.profile).map_or("?", |row| &row.name);
+            lines.push(format!("gi {} ci {} {name} at {} {}", instance.id, own.id, own.placement, own.uuid));
+        }
+    }
+    for process in &gpu.processes {
+        let place = process.instance.map_or_else(String::new, |(gi, ci)| format!(" on gi {gi} ci {ci}"));
+        lines.push(format!("process {}{place}, {} MiB", process.pid, process.memory_mib));
+    }
+    lines
+}
+
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
         let width = self.gpus.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
-        writeln!(f, "{:>5} {:width$} {:40} {:12} {:>4} {:>5} STATE", "INDEX", "NAME", "UUID", "PCI", "NUMA", "MINOR")?;
-        for Row { index, name, uuid, pci, numa_node, minor, state } in &self.gpus {
+        writeln!(
+            f,
+            "{:>5} {:width$} {:40} {:12} {:>4} {:>5} {:7} MIG",
+            "INDEX", "NAME", "UUID", "PCI", "NUMA", "MINOR", "STATE"
+        )?;
+        for Row { index, name, uuid, pci, numa_node, minor, state, mig, parts } in &self.gpus {
             let pci = pci.to_string();
-            writeln!(f, "{index:>5} {name:width$} {uuid:40} {pci:12} {numa_node:>4} {minor:>5} {state}")?;
+            writeln!(f, "{index:>5} {name:width$} {uuid:40} {pci:12} {numa_node:>4} {minor:>5} {state:7} {mig}")?;
+            parts.iter().try_for_each(|part| writeln!(f, "      {part}"))?;
         }
         self.faults.iter().try_for_each(|fault| writeln!(f, "fault {fault}"))
     }

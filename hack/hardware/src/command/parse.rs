@@ -3,16 +3,20 @@
 use std::str::FromStr;
 
 use super::change::{Change, GpuReference, Setting};
+use super::mig::{MigChange, ProcessChange};
 use super::{Command, CommandError};
 use crate::event::EventType;
 use crate::fault::Fault;
 use crate::functions::FUNCTIONS;
 use crate::nvml_error::NvmlError;
+use crate::process::Process;
 
 type Result<T> = std::result::Result<T, CommandError>;
 
 /// Fields and their values.
 type Pairs<'w> = Vec<(&'w str, &'w str)>;
+
+const COMMANDS: &str = "list, set, event, mig, process, reset, reboot";
 
 pub(super) fn command(words: &[&str]) -> Result<Command> {
     match words {
@@ -20,8 +24,22 @@ pub(super) fn command(words: &[&str]) -> Result<Command> {
         ["list", rest, ..] => Err(CommandError::new("list", rest, "takes nothing more")),
         ["set", rest @ ..] => set(rest).map(Command::Change),
         ["event", rest @ ..] => event(rest).map(Command::Change),
-        [] => Err(CommandError::new("command", "", "missing; allowed: list, set, event")),
-        [other, ..] => Err(CommandError::new("command", other, "not known; allowed: list, set, event")),
+        ["mig", rest @ ..] => {
+            let (gpu, rest) = gpu_first(rest)?;
+            Ok(Command::Change(Change::Mig { gpu, change: MigChange::parse(rest)? }))
+        }
+        ["process", rest @ ..] => {
+            let (gpu, rest) = gpu_first(rest)?;
+            Ok(Command::Change(Change::Process { gpu, change: process(rest)? }))
+        }
+        ["reset", rest @ ..] => match gpu_first(rest)? {
+            (gpu, []) => Ok(Command::Change(Change::Reset { gpu })),
+            (_, [more, ..]) => Err(CommandError::new("reset", more, "takes nothing more than a GPU")),
+        },
+        ["reboot"] => Ok(Command::Change(Change::Reboot)),
+        ["reboot", rest, ..] => Err(CommandError::new("reboot", rest, "takes nothing more")),
+        [] => Err(CommandError::new("command", "", format!("missing; allowed: {COMMANDS}"))),
+        [other, ..] => Err(CommandError::new("command", other, format!("not known; allowed: {COMMANDS}"))),
     }
 }
 
@@ -102,24 +120,67 @@ fn event(words: &[&str]) -> Result<Change> {
     Ok(Change::Event { gpu, kind, data, gpu_instance, compute_instance })
 }
 
+fn process(words: &[&str]) -> Result<ProcessChange> {
+    const ALLOWED: &str = "allowed: start, stop";
+    let (start, rest) = match words {
+        ["start", rest @ ..] => (true, rest),
+        ["stop", rest @ ..] => (false, rest),
+        [other, ..] => return Err(CommandError::new("process", other, ALLOWED)),
+        [] => return Err(CommandError::new("process", "", ALLOWED)),
+    };
+    let (mut pid, mut memory_mib, mut gpu_instance, mut compute_instance) = (None, 0, None, None);
+    for (field, value) in pairs(rest)? {
+        match field {
+            "pid" => pid = Some(positive(field, value)?),
+            "memory_mib" if start => memory_mib = number(field, value)?,
+            "gi" if start => gpu_instance = Some(number(field, value)?),
+            "ci" if start => compute_instance = Some(number(field, value)?),
+            _ if start => {
+                return Err(CommandError::new(field, value, "no such field; allowed: pid, memory_mib, gi, ci"));
+            }
+            _ => return Err(CommandError::new(field, value, "no such field; allowed: pid")),
+        }
+    }
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    let pid = pid.ok_or_else(|| CommandError::new("pid", "", "missing; allowed: a process id, 1 or more"))?;
+    let instance = match (gpu_instance, compute_instance) {
+        (None, None) => None,
+        (Some(gpu_instance), Some(compute_instance)) => Some((gpu_instance, compute_instance)),
+        _ => return Err(CommandError::new("gi", "", "gi and ci go together: gi=<id> ci=<id>")),
+    };
+    Ok(if start { ProcessChange::Start(Process { pid, memory_mib, instance }) } else { ProcessChange::Stop(pid) })
+}
+
 fn types() -> String {
     EventType::ALL.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
 }
 
 /// The GPU, if the first word is one, and the `field=value` pairs after it.
 fn split<'w>(words: &[&'w str]) -> Result<(Option<GpuReference>, Pairs<'w>)> {
-    let (gpu, pairs) = match words {
+    let (gpu, rest) = match words {
         [first, rest @ ..] if !first.contains('=') => (Some(GpuReference::parse(first)?), rest),
         all => (None, all),
     };
-    let pairs = pairs
-        .iter()
-        .map(|word| word.split_once('=').ok_or_else(|| CommandError::new(word, "", "allowed: <field>=<value>")));
-    let pairs = pairs.collect::<Result<Pairs<'w>>>()?;
+    Ok((gpu, pairs(rest)?))
+}
+
+/// The GPU that a command must name, and the words after it.
+fn gpu_first<'a, 'w>(words: &'a [&'w str]) -> Result<(GpuReference, &'a [&'w str])> {
+    match words {
+        [first, rest @ ..] => Ok((GpuReference::parse(first)?, rest)),
+        [] => Err(CommandError::new("gpu", "", "missing; allowed: an index, a UUID or a PCI address")),
+    }
+}
+
+/// One `field=value` or more.
+fn pairs<'w>(words: &[&'w str]) -> Result<Pairs<'w>> {
+    let split =
+        |word: &&'w str| word.split_once('=').ok_or_else(|| CommandError::new(word, "", "allowed: <field>=<value>"));
+    let pairs = words.iter().map(split).collect::<Result<Pairs<'w>>>()?;
     if pairs.is_empty() {
         return Err(CommandError::new("field", "", "missing; allowed: <field>=<value>, one or more"));
     }
-    Ok((gpu, pairs))
+    Ok(pairs)
 }
 
 fn boolean(field: &str, value: &str) -> Result<bool> {

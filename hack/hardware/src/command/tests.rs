@@ -94,8 +94,8 @@ fn old_events_are_dropped() {
 #[test]
 fn mistakes_are_told_with_field_value_and_what_is_allowed() {
     for (command, field, value, problem) in [
-        ("", "command", "", "allowed: list, set, event"),
-        ("reset 0", "command", "reset", "allowed: list, set, event"),
+        ("", "command", "", "allowed: list, set, event, mig, process, reset, reboot"),
+        ("cut 0", "command", "cut", "allowed: list, set, event, mig, process, reset, reboot"),
         ("list all", "list", "all", "takes nothing more"),
         ("set", "field", "", "allowed: <field>=<value>"),
         ("set 3", "field", "", "allowed: <field>=<value>"),
@@ -121,6 +121,25 @@ fn mistakes_are_told_with_field_value_and_what_is_allowed() {
         ("event 0 xid=-1", "xid", "-1", "whole number"),
         ("event 0 sbe=1", "sbe", "1", "double_bit_ecc, xid"),
         ("event 0 gi=1", "type", "", "allowed: single_bit_ecc"),
+        ("mig", "gpu", "", "allowed: an index"),
+        ("mig 0", "mig", "", "allowed: on, off, create <profile>[@<start>], destroy <gi>"),
+        ("mig 0 maybe now", "mig", "maybe now", "allowed: on, off"),
+        ("mig 0 create 1g.10gb@x", "start", "x", "whole number"),
+        ("mig 0 create 1g.10gb", "profile", "1g.10gb", "NOT_SUPPORTED: the mode is off: mig <gpu> on"),
+        ("mig 0 create 1g.5gb", "profile", "1g.5gb", "allowed: 1g.10gb (19), 2g.20gb (14)"),
+        ("mig 0 create 3g.40gb@2", "start", "2", "allowed: [0, 4]"),
+        ("mig 0 destroy 7", "gi", "7", "allowed: []"),
+        ("process 0", "process", "", "allowed: start, stop"),
+        ("process 0 start", "field", "", "allowed: <field>=<value>"),
+        ("process 0 start memory_mib=1", "pid", "", "1 or more"),
+        ("process 0 start pid=0", "pid", "0", "1 or more"),
+        ("process 0 start pid=1 gi=1", "gi", "", "gi=<id> ci=<id>"),
+        ("process 0 start pid=1 gi=1 ci=0", "gi", "1 ci=0", "none: mig <gpu> create makes one"),
+        ("process 0 start pid=1 name=x", "name", "x", "allowed: pid, memory_mib, gi, ci"),
+        ("process 0 stop pid=1 gi=0", "gi", "0", "allowed: pid"),
+        ("process 0 stop pid=1", "pid", "1", "no such process"),
+        ("reset 0 now", "reset", "now", "nothing more"),
+        ("reboot now", "reboot", "now", "nothing more"),
     ] {
         let error = try_run(&mut dgx(), command).unwrap_err();
         assert_eq!((error.field.as_str(), error.value.as_str()), (field, value), "{command}: {error}");
@@ -133,5 +152,58 @@ fn mistakes_are_told_with_field_value_and_what_is_allowed() {
 #[test]
 fn list_shows_gpus_and_faults() {
     let hardware = after(&["set 1 lost=true", "set 2 present=false", "set 3 fail=nvmlDeviceGetUUID:TIMEOUT times=2"]);
+    insta::assert_snapshot!(Listing::of(&hardware));
+}
+
+/// What an admin does to the first GPU, and what stands in the way.
+#[test]
+fn a_gpu_is_cut_by_hand() {
+    let cut =
+        ["mig 0 on", "mig 0 create 3g.40gb@4", "mig 0 create 19", "process 0 start pid=7 memory_mib=100 gi=2 ci=0"];
+    let hardware = after(&cut);
+    let places: Vec<_> = hardware.gpus[0].mig.gpu_instances.iter().map(|one| (one.id, one.placement.start)).collect();
+    assert_eq!(places, [(2, 4), (7, 0)]);
+    for (command, field, problem) in [
+        ("mig 0 off", "mig", "IN_USE: stop its processes first"),
+        ("mig 0 create 2g.20gb@0", "profile", "no room beside 4:4, 0:1"),
+        ("mig 0 destroy 2", "gi", "IN_USE: stop its processes first"),
+        ("mig 0 destroy 3", "gi", "allowed: [2, 7]"),
+        ("reset 0", "gpu", "IN_USE"),
+        ("process 0 start pid=8", "gi", "allowed: gi=<id> ci=<id>"),
+        ("process 0 start pid=8 gi=2 ci=1", "gi", "allowed: gi=2 ci=0, gi=7 ci=0"),
+        ("process 0 start pid=7 gi=7 ci=0", "pid", "runs there already"),
+        ("mig 1 destroy 7", "gi", "allowed: []"),
+    ] {
+        let mut tried = hardware.clone();
+        let error = try_run(&mut tried, command).unwrap_err();
+        assert_eq!(error.field, field, "{command}: {error}");
+        assert!(error.problem.contains(problem), "{command}: {error}");
+        assert_eq!(tried, hardware, "{command}");
+    }
+    let emptied =
+        after(&[&cut[..], &["process 0 stop pid=7", "mig 0 destroy 2", "mig 0 destroy 7", "mig 0 off"]].concat());
+    assert_eq!(emptied.gpus, dgx().gpus);
+}
+
+#[test]
+fn a_gpu_that_cannot_be_cut_says_so() {
+    let mut hardware = Profile::named("mixed").unwrap().hardware();
+    let error = try_run(&mut hardware, "mig 1 on").unwrap_err();
+    assert!(error.problem.contains("this GPU cannot be cut"), "{error}");
+}
+
+#[test]
+fn list_shows_what_a_gpu_is_cut_into() {
+    let mut hardware = Profile::named("mixed").unwrap().hardware();
+    for command in [
+        "mig 0 on",
+        "reset 0",
+        "mig 0 create 2g.12gb",
+        "mig 0 create 1g.6gb+me",
+        "process 0 start pid=9 gi=1 ci=0",
+        "mig 0 on",
+    ] {
+        try_run(&mut hardware, command).unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
     insta::assert_snapshot!(Listing::of(&hardware));
 }

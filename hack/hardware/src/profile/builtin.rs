@@ -2,6 +2,7 @@
 
 /// Profiles by name.
 pub(super) const PROFILES: &[(&str, &str)] = &[
+    ("a100-h100", include_str!("../../a100-h100.toml")),
     ("dgx-a100", include_str!("../../dgx-a100.toml")),
     ("dgx-h100", include_str!("../../dgx-h100.toml")),
     ("gb200", include_str!("../../gb200.toml")),
@@ -9,6 +10,7 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("h200", include_str!("../../h200.toml")),
     ("hgx-b200", include_str!("../../hgx-b200.toml")),
     ("mixed", include_str!("../../mixed.toml")),
+    ("rtx-pro", include_str!("../../rtx-pro.toml")),
 ];
 
 const MODELS: &[(&str, &str)] = &[
@@ -19,6 +21,7 @@ const MODELS: &[(&str, &str)] = &[
     ("h100-sxm5-80gb", include_str!("../../models/h100-sxm5-80gb.toml")),
     ("h200-sxm-141gb", include_str!("../../models/h200-sxm-141gb.toml")),
     ("l40s-48gb", include_str!("../../models/l40s-48gb.toml")),
+    ("rtx-pro-6000-96gb", include_str!("../../models/rtx-pro-6000-96gb.toml")),
     ("t4-16gb", include_str!("../../models/t4-16gb.toml")),
 ];
 

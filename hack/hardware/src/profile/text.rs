@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::{Profile, ProfileError};
 use crate::hardware::{ComputeMode, Driver, Fabric, Gpu, NumaNode, Switch};
+use crate::mig::Mig;
 use crate::model::Model;
 use crate::pci::{PciAddress, PciRoot};
 use crate::render::MAX_MINOR;
@@ -91,6 +92,8 @@ fn boot(gpu: GpuText, fabric: Option<&Fabric>) -> Gpu {
         lost: false,
         persistence_mode: false,
         compute_mode: ComputeMode::Default,
+        mig: Mig::default(),
+        processes: Vec::new(),
     }
 }
 

@@ -11,9 +11,10 @@ use crate::hardware::Hardware;
 pub(super) const MAJOR: u32 = 4;
 
 /// Terminal of `/dev/nvidia0`.
-const FIRST_GPU: u32 = 20;
+pub(crate) const FIRST_GPU: u32 = 20;
 
-/// Highest minor number a GPU can have here. The terminals behind its own, 56 to 63, are for the nodes of MIG instances.
+/// Highest minor number a GPU can have here. Terminals 52 to 55 are those below, what is left is for the nodes of MIG
+/// capabilities.
 pub(crate) const MAX_MINOR: u32 = 31;
 
 /// The nodes that are there once, with their terminals.

@@ -21,7 +21,7 @@ pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
 
 /// The majors agree with the nodes in `dev/`: one major, as the kernel too lists one more than once.
 fn devices() -> String {
-    let names = ["tty", "nvidia", "nvidiactl", "nvidia-modeset", "nvidia-uvm"];
+    let names = ["tty", "nvidia", "nvidiactl", "nvidia-modeset", "nvidia-uvm", "nvidia-caps"];
     let lines: String = names.iter().map(|name| format!("{MAJOR:3} {name}\n")).collect();
     format!("Character devices:\n  1 mem\n{lines}226 drm\n\nBlock devices:\n  7 loop\n")
 }
