@@ -34,6 +34,10 @@ impl Library {
         }
     }
 
+    pub(crate) fn nvml(&self) -> &Nvml {
+        &self.nvml
+    }
+
     /// The versions of the driver stack.
     ///
     /// # Errors
@@ -95,7 +99,7 @@ fn brand(gpu: &Device<'_>) -> Result<&'static str, CallError> {
         Ok(Brand::TitanRTX) => "TitanRTX",
         // A brand that is newer than this list is no fault.
         Ok(Brand::Unknown) | Err(NvmlError::UnexpectedVariant(_) | NvmlError::NotSupported) => "Unknown",
-        Err(source) => return Err(CallError { call: "nvmlDeviceGetBrand", source }),
+        Err(source) => return Err(CallError::of("nvmlDeviceGetBrand")(source)),
     })
 }
 
@@ -112,6 +116,6 @@ fn architecture(gpu: &Device<'_>) -> Result<&'static str, CallError> {
         Ok(DeviceArchitecture::Hopper) => "Hopper",
         Ok(DeviceArchitecture::Blackwell) => "Blackwell",
         Ok(DeviceArchitecture::Unknown) | Err(NvmlError::UnexpectedVariant(_) | NvmlError::NotSupported) => "Unknown",
-        Err(source) => return Err(CallError { call: "nvmlDeviceGetArchitecture", source }),
+        Err(source) => return Err(CallError::of("nvmlDeviceGetArchitecture")(source)),
     })
 }

@@ -1,28 +1,32 @@
-//! The calls that nvml-wrapper lacks.
+//! The calls that nvml-wrapper lacks, or gets wrong (its `possible_placements` gives an empty list).
+//!
+//! Each function here is one call of NVML with its buffers. A symbol that an old library lacks is an error of the call.
 
-use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
-use nvml_wrapper::{Device, Nvml};
-use nvml_wrapper_sys::bindings;
+mod addressing;
+mod compute_instance;
+mod gpu_instance;
+mod profile;
 
-use crate::AddressingMode;
+use std::ffi::{CStr, c_char};
 
-/// `nvmlDeviceGetAddressingMode` (driver 550 and later).
-pub(crate) fn addressing_mode(nvml: &Nvml, device: &Device<'_>) -> Result<AddressingMode, NvmlError> {
-    let call = nvml_sym(nvml.lib().nvmlDeviceGetAddressingMode.as_ref())?;
-    let mut mode =
-        bindings::nvmlDeviceAddressingMode_t { version: version::<bindings::nvmlDeviceAddressingMode_t>(1), value: 0 };
-    // SAFETY: the handle belongs to `nvml`, which is initialised as long as it lives; `mode` is a valid struct of the
-    // version it names and outlives the call, which only fills it.
-    nvml_try(unsafe { call(device.handle(), &raw mut mode) })?;
-    match mode.value {
-        bindings::nvmlDeviceAddressingModeType_t_NVML_DEVICE_ADDRESSING_MODE_NONE => Ok(AddressingMode::None),
-        bindings::nvmlDeviceAddressingModeType_t_NVML_DEVICE_ADDRESSING_MODE_HMM => Ok(AddressingMode::Hmm),
-        bindings::nvmlDeviceAddressingModeType_t_NVML_DEVICE_ADDRESSING_MODE_ATS => Ok(AddressingMode::Ats),
-        other => Err(NvmlError::UnexpectedVariant(other)),
-    }
-}
+pub(crate) use addressing::addressing_mode;
+pub(crate) use compute_instance::{
+    ComputeInstanceInfo, ComputeProfileRow, compute_instance_by_id, compute_instance_id, compute_instance_info,
+    compute_instances, compute_profile, create_compute_instance, destroy_compute_instance, gpu_instance_id,
+};
+pub(crate) use gpu_instance::{
+    GpuInstanceHandle, create_gpu_instance, destroy_gpu_instance, gpu_instance_by_id, gpu_instance_info, gpu_instances,
+};
+pub(crate) use profile::{ProfileRow, possible_placements, profile, profile_name, remaining};
 
 /// NVML's NVML_STRUCT_VERSION: the size of the struct and its version in the top byte.
 const fn version<T>(number: u32) -> u32 {
     size_of::<T>() as u32 | (number << 24)
+}
+
+/// The text in an array of a struct, up to its zero.
+fn text(array: &[c_char]) -> String {
+    // c_char is a byte with or without a sign; a text of NVML is ASCII.
+    let bytes: Vec<u8> = array.iter().map(|byte| *byte as u8).chain([0]).collect();
+    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }
