@@ -97,8 +97,8 @@ impl CallError {
         }
     }
 
-    /// NVML's number for the answer (`NVML_ERROR_*`); `None` where the failure is not NVML's own, such as a symbol that the
-    /// library lacks.
+    /// NVML's number for the answer (`NVML_ERROR_*`); `None` where the failure is not NVML's own, such as a symbol that
+    /// the library lacks.
     pub fn code(&self) -> Option<u32> {
         Some(match &self.source {
             NvmlError::Uninitialized => 1,

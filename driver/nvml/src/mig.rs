@@ -4,8 +4,8 @@
 //! compute instances, which share them. A compute instance is a MIG device: it has a UUID and can be given to a
 //! container.
 //!
-//! Nothing here remembers anything. Instances are looked up by id at each call, since anybody may have destroyed them and
-//! made others; ids are given again, UUIDs are not.
+//! Nothing here remembers anything. Instances are looked up by id at each call, since anybody may have destroyed them
+//! and made others; ids are given again, UUIDs are not.
 
 mod change;
 mod gpu;

@@ -186,6 +186,16 @@ mod tests {
             ("nvmlGpuFabricInfo_v3_t", size_of::<sys::nvmlGpuFabricInfo_v3_t>(), 40),
             ("nvmlUUID_v1_t", size_of::<sys::nvmlUUID_v1_t>(), 52),
             ("nvmlDeviceAddressingMode_v1_t", size_of::<sys::nvmlDeviceAddressingMode_v1_t>(), 8),
+            ("nvmlDeviceAttributes_t", size_of::<sys::nvmlDeviceAttributes_t>(), 40),
+            ("nvmlGpuInstancePlacement_t", size_of::<sys::nvmlGpuInstancePlacement_t>(), 8),
+            ("nvmlGpuInstanceProfileInfo_t", size_of::<sys::nvmlGpuInstanceProfileInfo_t>(), 48),
+            ("nvmlGpuInstanceProfileInfo_v2_t", size_of::<sys::nvmlGpuInstanceProfileInfo_v2_t>(), 152),
+            ("nvmlGpuInstanceProfileInfo_v3_t", size_of::<sys::nvmlGpuInstanceProfileInfo_v3_t>(), 152),
+            ("nvmlGpuInstanceInfo_t", size_of::<sys::nvmlGpuInstanceInfo_t>(), 24),
+            ("nvmlComputeInstanceProfileInfo_t", size_of::<sys::nvmlComputeInstanceProfileInfo_t>(), 36),
+            ("nvmlComputeInstanceProfileInfo_v2_t", size_of::<sys::nvmlComputeInstanceProfileInfo_v2_t>(), 136),
+            ("nvmlComputeInstanceProfileInfo_v3_t", size_of::<sys::nvmlComputeInstanceProfileInfo_v3_t>(), 140),
+            ("nvmlComputeInstanceInfo_t", size_of::<sys::nvmlComputeInstanceInfo_t>(), 32),
         ] {
             assert_eq!(size, expected, "{name}");
         }

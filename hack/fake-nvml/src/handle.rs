@@ -8,8 +8,8 @@ const TAG: usize = 0x6e76_0000_0000;
 /// Handles lie apart, so that no arithmetic on one gives another.
 const STEP: usize = 0x1000;
 
-/// The handle of the GPU at a position in the machine's list. Positions never change, so a handle stays good for as long
-/// as the machine exists.
+/// The handle of the GPU at a position in the machine's list. Positions never change, so a handle stays good for as
+/// long as the machine exists.
 pub(crate) fn of_gpu(position: usize) -> nvmlDevice_t {
     std::ptr::without_provenance_mut(TAG + position * STEP)
 }

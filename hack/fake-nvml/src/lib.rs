@@ -9,7 +9,8 @@
 //! the machine, applies faults and latency, counts, and keeps panics from crossing into C. `abi` is the one place that
 //! touches the caller's memory.
 //!
-//! What is not exported is not there for the caller either, as in an older driver.
+//! What is not exported is not there for the caller either, as in an older driver. What is exported, and came with a
+//! later driver than the machine's, answers `FUNCTION_NOT_FOUND`: a library that is loaded cannot lose symbols.
 
 // The names are NVML's.
 #![allow(non_snake_case, non_upper_case_globals)]

@@ -1,7 +1,7 @@
 //! MIG: what a GPU is cut into, and the rules by which it is cut.
 //!
-//! The state is part of [`crate::Hardware`]; the operations are methods of it, so that the library, the command line and
-//! a test cut by the same rules. They answer with NVML's own errors and change nothing when they fail.
+//! The state is part of [`crate::Hardware`]; the operations are methods of it, so that the library, the command line
+//! and a test cut by the same rules. They answer with NVML's own errors and change nothing when they fail.
 
 mod change;
 mod compute;

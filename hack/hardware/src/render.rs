@@ -63,6 +63,20 @@ mod tests {
         insta::assert_snapshot!(listing("gb200"));
     }
 
+    /// Only what comes with the instances: files of capabilities and their nodes.
+    #[test]
+    fn capabilities_of_a_cut_gpu() {
+        let mut hardware = Profile::named("a100-h100").unwrap().hardware();
+        hardware.set_mig_mode(1, true).unwrap();
+        let parent = hardware.create_gpu_instance(1, 9, None).unwrap();
+        hardware.create_compute_instance(parent, 0, None).unwrap();
+        hardware.create_compute_instance(parent, 1, None).unwrap_err();
+        hardware.create_compute_instance(parent, 0, None).unwrap();
+        let files = files(&hardware);
+        let files = files.iter().filter(|file| file.path.contains("cap"));
+        insta::assert_snapshot!(files.map(|file| format!("{file}\n")).collect::<String>());
+    }
+
     #[test]
     fn an_unplugged_gpu_leaves_no_file() {
         let mut hardware = Profile::named("dgx-h100").unwrap().hardware();

@@ -174,6 +174,28 @@ fn a_failed_change_changes_nothing() {
 }
 
 #[test]
+fn a_cut_gpu_has_capabilities_until_the_next_boot() {
+    let (_directory, machine) = machine("dgx-h100");
+    let before: Vec<_> = files(machine.root()).into_iter().map(|(path, ..)| path).collect();
+    machine.run(&["mig", "2", "on"]).unwrap();
+    machine.run(&["mig", "2", "create", "3g.40gb@4"]).unwrap();
+    let access = read(&machine, "proc/driver/nvidia/capabilities/gpu2/mig/gi2/ci0/access");
+    assert_eq!(access, "DeviceFileMinor: 59\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+    let node = machine.root().join("dev/nvidia-caps/nvidia-cap59");
+    if machine.device_nodes().unwrap() == DeviceNodes::Character {
+        // As root may, and the kernel's terminal drivers allow.
+        fs::File::options().read(true).write(true).open(&node).unwrap();
+        assert_eq!(fs::metadata(&node).unwrap().rdev(), 4 << 8 | 59);
+    }
+    let error = machine.run(&["mig", "2", "create", "7g.80gb"]).unwrap_err().to_string();
+    assert!(error.contains("profile") && error.contains("no room beside 4:4"), "{error}");
+    machine.run(&["reboot"]).unwrap();
+    let after: Vec<_> = files(machine.root()).into_iter().map(|(path, ..)| path).collect();
+    assert_eq!(after, before);
+    assert!(!node.exists());
+}
+
+#[test]
 fn opening_needs_a_machine() {
     let directory = tempfile::tempdir().unwrap();
     let error = Machine::open(directory.path()).unwrap_err();

@@ -20,12 +20,18 @@ Examples:
   cargo xtask hardware set fail=nvmlInitWithFlags:DRIVER_NOT_LOADED
   cargo xtask hardware set fail=none
   cargo xtask hardware set 0 latency_ms=500
-  cargo xtask hardware event 0 xid=79                    the GPU falls off the bus")]
+  cargo xtask hardware event 0 xid=79                    the GPU falls off the bus
+  cargo xtask hardware mig 0 on                          cut GPUs like an admin; Ampere then needs `reset 0`
+  cargo xtask hardware mig 0 create 3g.40gb@4            a profile by name or id; without @ the driver chooses
+  cargo xtask hardware mig 0 destroy 2
+  cargo xtask hardware process 0 start pid=7 gi=2 ci=0   in the way of a destroy; `process 0 stop pid=7` ends it
+  cargo xtask hardware reboot                            instances, processes and modes are gone")]
 pub(crate) struct Options {
     /// The cluster.
     #[arg(long, default_value = DEFAULT_NAME)]
     name: ClusterName,
-    /// `list`, `set [GPU] FIELD=VALUE...` or `event GPU TYPE=DATA`; a GPU is an index, a UUID or a PCI address.
+    /// `list`, `set [GPU] FIELD=VALUE...`, `event GPU TYPE=DATA`, `mig GPU ...`, `process GPU ...`, `reset GPU` or `reboot`; a GPU is
+    /// an index, a UUID or a PCI address.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     words: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! Making and destroying instances. Each takes up to a second on real hardware.
 //!
-//! What cannot be made whole is undone in the call: an instance that its maker does not know would be in the way for ever.
+//! What cannot be made whole is undone in the call: an instance that its maker does not know would be in the way for
+//! ever.
 
 use nvml_wrapper::error::NvmlError;
 

@@ -19,8 +19,8 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A GPU instance on its GPU. Given again once it is destroyed, maybe for another place; says nothing about where the
-    /// instance lies.
+    /// A GPU instance on its GPU. Given again once it is destroyed, maybe for another place; says nothing about where
+    /// the instance lies.
     GpuInstanceId,
     /// A compute instance in its GPU instance. Given again once it is destroyed.
     ComputeInstanceId,

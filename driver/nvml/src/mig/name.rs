@@ -2,8 +2,8 @@
 
 use crate::raw::ProfileRow;
 
-/// What NVML 515 would say. `index` is the one that NVML was queried by, `memory_bytes` all that the GPU has. The rule is
-/// that of NVIDIA's go-nvlib: memory in eighths, rounded up, of the whole gigabytes.
+/// What NVML 515 would say. `index` is the one that NVML was queried by, `memory_bytes` all that the GPU has. The rule
+/// is that of NVIDIA's go-nvlib: memory in eighths, rounded up, of the whole gigabytes.
 pub(super) fn name(index: u32, row: &ProfileRow, memory_bytes: u64) -> String {
     let total_mib = (memory_bytes >> 20).max(1);
     let eighths = (row.memory_mib * 8).div_ceil(total_mib);

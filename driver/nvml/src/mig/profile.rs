@@ -62,8 +62,8 @@ const COMPUTE_INDICES: std::ops::Range<u32> = 0..16;
 const COMPUTE_VARIANTS: [u32; 2] = [7, 8];
 
 impl MigGpu<'_> {
-    /// What it can be cut into, in the order of NVML's enumeration; empty if it cannot be cut. Also told while the mode is
-    /// off.
+    /// What it can be cut into, in the order of NVML's enumeration; empty if it cannot be cut. Also told while the mode
+    /// is off.
     ///
     /// # Errors
     /// Whatever NVML answers.

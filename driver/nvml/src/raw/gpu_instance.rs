@@ -39,8 +39,8 @@ pub(crate) fn gpu_instances<'nvml>(
     // NVML takes no length: the array must have room for as many as the profile allows.
     let mut found = vec![std::ptr::null_mut(); most.max(1) as usize];
     let mut count = most;
-    // SAFETY: the handle belongs to `nvml`, which is initialised as long as it lives; the array has the room that nvml.h
-    // asks for.
+    // SAFETY: the handle belongs to `nvml`, which is initialised as long as it lives; the array has the room that
+    // nvml.h asks for.
     nvml_try(unsafe { call(device.handle(), profile, found.as_mut_ptr(), &raw mut count) })?;
     found.truncate(count as usize);
     Ok(found.into_iter().map(|raw| handle(nvml, raw)).collect())

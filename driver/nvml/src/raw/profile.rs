@@ -87,7 +87,8 @@ pub(crate) fn possible_placements(nvml: &Nvml, device: &Device<'_>, id: u32) -> 
     if places.is_empty() {
         return Ok(Vec::new());
     }
-    // SAFETY: as above; the array has room for as many as the call has counted, and placements of a profile never change.
+    // SAFETY: as above; the array has room for as many as the call has counted, and placements of a profile never
+    // change.
     nvml_try(unsafe { call(device.handle(), id, places.as_mut_ptr(), &raw mut count) })?;
     places.truncate(count as usize);
     Ok(places.into_iter().map(|place| Placement { start: place.start, size: place.size }).collect())

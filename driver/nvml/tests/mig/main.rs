@@ -1,5 +1,5 @@
-//! MIG through this crate, held against other readings of the same simulated machine: the tables of its profile, its state
-//! file, and nvml-wrapper.
+//! MIG through this crate, held against other readings of the same simulated machine: the tables of its profile, its
+//! state file, and nvml-wrapper.
 
 // Also in helpers of tests, which clippy.toml does not reach.
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -11,6 +11,7 @@ mod changes;
 mod events;
 mod faults;
 mod memory_of_the_caller;
+mod mig;
 mod profiles;
 mod support;
 mod threads;

@@ -34,6 +34,14 @@ impl Node {
         self.try_nvml().unwrap()
     }
 
+    /// A machine whose first GPU is ready to be cut.
+    pub(crate) fn cut(profile: &str) -> Self {
+        let node = Self::new(profile);
+        node.run("mig 0 on");
+        node.run("reset 0");
+        node
+    }
+
     /// Carries out a command, words apart by blanks.
     pub(crate) fn run(&self, command: &str) {
         self.machine.run(&command.split(' ').collect::<Vec<_>>()).unwrap();

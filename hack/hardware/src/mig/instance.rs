@@ -15,8 +15,8 @@ pub struct Mig {
     pub gpu_instances: Vec<GpuInstance>,
 }
 
-/// Where an instance lies: of a GPU instance in memory slices of the GPU, of a compute instance in compute slices of its
-/// GPU instance.
+/// Where an instance lies: of a GPU instance in memory slices of the GPU, of a compute instance in compute slices of
+/// its GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Placement {
     /// The first slice.

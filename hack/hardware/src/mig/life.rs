@@ -17,8 +17,8 @@ pub enum Activation {
 }
 
 impl Hardware {
-    /// Switches the mode of the GPU at a position. Ampere has to be reset for it, later ones change at once (NVIDIA's MIG
-    /// guide). Processes on the GPU make the change wait, as nvml.h has it: a success whose activation is not.
+    /// Switches the mode of the GPU at a position. Ampere has to be reset for it, later ones change at once (NVIDIA's
+    /// MIG guide). Processes on the GPU make the change wait, as nvml.h has it: a success whose activation is not.
     ///
     /// # Errors
     /// `NOT_SUPPORTED` on parts that cannot be cut, `IN_USE` when instances are in the way of switching it off.

@@ -15,8 +15,8 @@ pub(crate) const CONFIG: u32 = 56;
 pub(crate) const MONITOR: u32 = 57;
 
 /// When all terminals are in use: numbers behind all that the kernel's terminals and serial ports have. Such a node
-/// exists and a device cgroup can allow it, but to open it fails: with EPERM where the cgroup says no, and otherwise with
-/// ENXIO. 29 instances have nodes that open; that is 14 MIG devices, a whole GPU cut into seven and another one.
+/// exists and a device cgroup can allow it, but to open it fails: with EPERM where the cgroup says no, and otherwise
+/// with ENXIO. 29 instances have nodes that open; that is 14 MIG devices, a whole GPU cut into seven and another one.
 const FIRST_WITHOUT_DRIVER: u32 = 1000;
 
 /// A number for an instance that is about to be made.

@@ -22,8 +22,8 @@ impl MigTable {
     }
 
     /// The id that the driver gives an instance. It names a node of the tree whose root is the whole memory and whose
-    /// leaves are the slices: 0, its halves 1 and 2, quarters 3 to 6, eighths 7 to 14. So it is in NVIDIA's MIG guide and
-    /// in most captures; boards with other parts fused off number otherwise, and clients must not count on it.
+    /// leaves are the slices: 0, its halves 1 and 2, quarters 3 to 6, eighths 7 to 14. So it is in NVIDIA's MIG guide
+    /// and in most captures; boards with other parts fused off number otherwise, and clients must not count on it.
     pub fn instance_id(&self, placement: Placement) -> u32 {
         self.memory_slices / placement.size - 1 + placement.start / placement.size
     }

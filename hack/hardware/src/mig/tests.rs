@@ -1,5 +1,7 @@
 //! The rules by which GPUs are cut, held against what was captured on real ones.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::hardware::Hardware;
 use crate::model::{GpuInstanceProfile, MigTable};
@@ -95,7 +97,7 @@ fn tables_of_products() {
     assert!(products().len() >= 6);
 }
 
-/// Fills every GPU in every order of a greedy client, and counts along.
+/// Fills every GPU with every two profiles, one after the other, and counts along.
 #[test]
 fn what_remains_is_what_can_be_made() {
     for (profile, model) in products() {
@@ -139,6 +141,46 @@ fn sound(hardware: &Hardware, gpu: usize, table: &MigTable) {
     assert!(sum(|row| row.memory_mib) <= whole.memory_mib + 512, "{:?}", rows.iter().map(|row| &row.name));
     assert!(sum(|row| row.multiprocessors.into()) <= u64::from(whole.multiprocessors));
     assert!(sum(|row| row.ofa.into()) <= u64::from(whole.ofa));
+}
+
+/// A machine ready to be cut for each product.
+static EMPTY: LazyLock<Vec<(Hardware, usize)>> =
+    LazyLock::new(|| products().iter().map(|(profile, model)| machine(profile, model)).collect());
+
+proptest::proptest! {
+    /// Whatever clients do in whatever order: what the tables promise holds, and a refusal changes nothing.
+    #[test]
+    fn a_gpu_stays_sound(
+        product in 0..8usize,
+        steps in proptest::collection::vec((0..4u8, 0..16usize, proptest::option::of(0..8usize)), 1..40),
+    ) {
+        let (mut hardware, gpu) = EMPTY[product % EMPTY.len()].clone();
+        let table = table(&hardware, gpu);
+        for (what, which, place) in steps {
+            let before = hardware.clone();
+            let all = &before.gpus[gpu].mig.gpu_instances;
+            let parent = (!all.is_empty()).then(|| &all[which % all.len()]);
+            let row = &table.profiles[which % table.profiles.len()];
+            let done = match (what, parent) {
+                (0, _) => {
+                    let places: Vec<_> = row.placements().collect();
+                    let at = place.map(|place| places[place % places.len()]);
+                    hardware.create_gpu_instance(gpu, row.id, at).map(|_| ())
+                }
+                (1, Some(parent)) => {
+                    hardware.create_compute_instance(parent.serial, place.unwrap_or(0) as u32, None).map(|_| ())
+                }
+                (2, Some(parent)) => hardware.destroy_gpu_instance(parent.serial),
+                (_, Some(parent)) => match parent.compute_instances.first() {
+                    Some(own) => hardware.destroy_compute_instance(own.serial),
+                    None => Ok(()),
+                },
+                (_, None) => Ok(()),
+            };
+            proptest::prop_assert!(done.is_ok() || hardware == before);
+            sound(&hardware, gpu, &table);
+        }
+    }
 }
 
 /// Mixes that fill a GPU to the last slice.

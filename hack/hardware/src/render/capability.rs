@@ -1,14 +1,15 @@
 //! MIG capabilities: a file in `proc/` that says which device node stands for a right, and the node.
 //!
 //! Who may open the node of a GPU instance may use its memory and engines, who may open that of a compute instance its
-//! multiprocessors; a container needs both. The files are those of NVIDIA's driver, the numbers are not (`mig/node.rs`).
-//! The list of all numbers, `driver/nvidia-caps/mig-minors`, holds only those that are given out.
+//! multiprocessors; a container needs both. The files are those of NVIDIA's driver, the numbers are not
+//! (`mig/node.rs`). The list of all numbers, `driver/nvidia-caps/mig-minors`, holds only those that are given out.
 
 use super::tree::{Content, Entry};
 use crate::hardware::Hardware;
 use crate::mig::{CONFIG, MONITOR};
 
-/// Only root may read who cuts; everybody may look and use what a container was given (`DeviceFileMode`, 0400 and 0444).
+/// Only root may read who cuts; everybody may look and use what a container was given (`DeviceFileMode`, 0400 and
+/// 0444).
 const MODE_OF_CONFIG: u32 = 0o400;
 const MODE: u32 = 0o444;
 
