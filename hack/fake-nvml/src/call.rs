@@ -10,7 +10,8 @@ use simulated_hardware::NvmlError;
 
 use crate::abi::Result;
 use crate::handle;
-use crate::session::{self, ComputeInstanceView, DeviceView, GpuInstanceView, GpuView, View};
+use crate::session;
+use crate::view::{ComputeInstanceView, DeviceView, GpuInstanceView, GpuView, View};
 
 const SUCCESS: nvmlReturn_t = 0;
 

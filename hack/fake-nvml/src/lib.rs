@@ -21,6 +21,7 @@ mod call;
 mod handle;
 mod locate;
 mod session;
+mod view;
 
 #[cfg(test)]
 mod exports;

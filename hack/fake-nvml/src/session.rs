@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use simulated_hardware::state_file::{Stamp, StateFile};
-use simulated_hardware::{
-    ComputeInstance, Gpu, GpuInstance, Hardware, Machine, MigTable, Model, NvmlError, PciAddress, is_known_to,
-};
+use simulated_hardware::{Hardware, NvmlError, PciAddress, is_known_to};
 
 use crate::abi::Result;
-use crate::{handle, locate};
+use crate::locate;
+use crate::view::View;
 
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
@@ -27,146 +26,11 @@ struct Session {
     matched: HashMap<u64, u64>,
 }
 
-/// One look at the machine. It does not change during a call.
-#[derive(Clone)]
-pub(crate) struct View {
-    pub(crate) hardware: Arc<Hardware>,
-    pub(crate) visible: Arc<[usize]>,
-    pub(crate) state: StateFile,
-}
-
-/// One GPU of a view.
-#[derive(Clone, Copy)]
-pub(crate) struct GpuView<'v> {
-    pub(crate) machine: &'v View,
-    /// Position in the machine's list.
-    pub(crate) position: usize,
-    pub(crate) gpu: &'v Gpu,
-    pub(crate) model: &'v Model,
-}
-
-/// One GPU instance of a view.
-#[derive(Clone, Copy)]
-pub(crate) struct GpuInstanceView<'v> {
-    pub(crate) gpu: GpuView<'v>,
-    pub(crate) instance: &'v GpuInstance,
-}
-
-/// One compute instance of a view, which is also a MIG device.
-#[derive(Clone, Copy)]
-pub(crate) struct ComputeInstanceView<'v> {
-    pub(crate) parent: GpuInstanceView<'v>,
-    pub(crate) own: &'v ComputeInstance,
-}
-
-/// What a device handle stands for.
-#[derive(Clone, Copy)]
-pub(crate) enum DeviceView<'v> {
-    Gpu(GpuView<'v>),
-    Mig(ComputeInstanceView<'v>),
-}
-
 /// What the faults make of a call.
 #[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) latency: Duration,
     pub(crate) error: Option<NvmlError>,
-}
-
-impl View {
-    /// The GPU at a position in the machine's list.
-    pub(crate) fn gpu(&self, position: usize) -> Result<GpuView<'_>> {
-        let gpu = self.hardware.gpus.get(position).ok_or(NvmlError::INVALID_ARGUMENT)?;
-        let model = self.hardware.model(gpu).ok_or(NvmlError::UNKNOWN)?;
-        Ok(GpuView { machine: self, position, gpu, model })
-    }
-
-    /// The GPU instance with a serial number. One that is destroyed is no valid argument.
-    pub(crate) fn gpu_instance(&self, serial: u64) -> Result<GpuInstanceView<'_>> {
-        let (position, instance) = self.hardware.gpu_instance(serial).ok_or(NvmlError::INVALID_ARGUMENT)?;
-        Ok(GpuInstanceView { gpu: self.gpu(position)?, instance })
-    }
-
-    /// The compute instance with a serial number. One that is destroyed is no valid argument.
-    pub(crate) fn compute_instance(&self, serial: u64) -> Result<ComputeInstanceView<'_>> {
-        let (position, instance, own) = self.hardware.compute_instance(serial).ok_or(NvmlError::INVALID_ARGUMENT)?;
-        Ok(ComputeInstanceView { parent: GpuInstanceView { gpu: self.gpu(position)?, instance }, own })
-    }
-
-    /// What a device handle stands for.
-    pub(crate) fn device(&self, device: nvml_wrapper_sys::bindings::nvmlDevice_t) -> Result<DeviceView<'_>> {
-        match handle::to_mig_device(device) {
-            Some(serial) => self.compute_instance(serial).map(DeviceView::Mig),
-            None => self.gpu(handle::to_position(device).ok_or(NvmlError::INVALID_ARGUMENT)?).map(DeviceView::Gpu),
-        }
-    }
-
-    /// Changes the machine, and its files with it: whatever a client makes is there when its call returns. Who may not
-    /// write there is no root on the machine, so to say.
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Hardware) -> Result<R>) -> Result<R> {
-        let machine = Machine::of(self.state.clone());
-        machine.try_update(|hardware| change(hardware).map_err(simulated_hardware::Error::Refused)).map_err(|error| {
-            match error {
-                simulated_hardware::Error::Refused(answer) => answer,
-                _ => NvmlError::NO_PERMISSION,
-            }
-        })
-    }
-
-    /// The GPUs that enumeration gives out, in PCI order.
-    pub(crate) fn gpus(&self) -> impl Iterator<Item = GpuView<'_>> {
-        self.visible.iter().filter_map(|position| self.gpu(*position).ok())
-    }
-}
-
-impl<'v> GpuView<'v> {
-    pub(crate) fn handle(&self) -> nvml_wrapper_sys::bindings::nvmlDevice_t {
-        handle::of_gpu(self.position)
-    }
-
-    /// How it can be cut.
-    pub(crate) fn mig_table(&self) -> Result<&'v MigTable> {
-        self.model.mig.as_ref().ok_or(NvmlError::NOT_SUPPORTED)
-    }
-
-    /// The MIG devices, in the order of their indices: by the ids of GPU instance and compute instance.
-    pub(crate) fn mig_devices(self) -> impl Iterator<Item = ComputeInstanceView<'v>> {
-        let parents = self.gpu.mig.gpu_instances.iter().map(move |instance| GpuInstanceView { gpu: self, instance });
-        parents.flat_map(|parent| {
-            parent.instance.compute_instances.iter().map(move |own| ComputeInstanceView { parent, own })
-        })
-    }
-
-    /// Whether anything can be had from it.
-    pub(crate) fn is_reachable(&self) -> bool {
-        self.gpu.present && !self.gpu.lost
-    }
-}
-
-impl GpuInstanceView<'_> {
-    pub(crate) fn handle(&self) -> nvml_wrapper_sys::bindings::nvmlGpuInstance_t {
-        handle::of_gpu_instance(self.instance.serial)
-    }
-}
-
-impl ComputeInstanceView<'_> {
-    pub(crate) fn handle(&self) -> nvml_wrapper_sys::bindings::nvmlComputeInstance_t {
-        handle::of_compute_instance(self.own.serial)
-    }
-
-    pub(crate) fn device_handle(&self) -> nvml_wrapper_sys::bindings::nvmlDevice_t {
-        handle::of_mig_device(self.own.serial)
-    }
-}
-
-impl<'v> DeviceView<'v> {
-    /// The GPU that it is, or is a part of.
-    pub(crate) fn gpu(&self) -> GpuView<'v> {
-        match self {
-            Self::Gpu(gpu) => *gpu,
-            Self::Mig(device) => device.parent.gpu,
-        }
-    }
 }
 
 fn session() -> MutexGuard<'static, Option<Session>> {

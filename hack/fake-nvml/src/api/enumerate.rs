@@ -9,7 +9,8 @@ use simulated_hardware::{NvmlError, PciAddress};
 
 use crate::abi::{Out, Result, TextIn};
 use crate::call;
-use crate::session::{self, DeviceView, GpuView, View};
+use crate::session;
+use crate::view::{DeviceView, GpuView, View};
 
 /// Also brings enumeration up to date: a GPU that was pulled out is gone from here on, and the indices close up.
 #[unsafe(no_mangle)]

@@ -14,7 +14,7 @@ use simulated_hardware::{Fabric, FabricState, NvmlError};
 
 use crate::abi::{Out, Result, struct_version};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 /// Nothing is wrong with the fabric.
 const HEALTHY: u32 = (NVML_GPU_FABRIC_HEALTH_MASK_DEGRADED_BW_FALSE << NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_DEGRADED_BW)

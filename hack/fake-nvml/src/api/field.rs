@@ -18,7 +18,7 @@ use simulated_hardware::NvmlError;
 use super::health::TEMPERATURE;
 use crate::abi::{Out, Result};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 /// Each value carries an answer of its own; the call fails only if it cannot be made at all.
 #[unsafe(no_mangle)]

@@ -10,7 +10,7 @@ use simulated_hardware::{Architecture, NvmlError};
 
 use crate::abi::Out;
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 /// Of an idle, cooled GPU, in degrees Celsius.
 pub(super) const TEMPERATURE: u32 = 34;

@@ -16,7 +16,7 @@ use simulated_hardware::{AddressingMode, Architecture, Brand, NvmlError};
 use super::mig;
 use crate::abi::{Out, TextOut};
 use crate::call;
-use crate::session::DeviceView;
+use crate::view::DeviceView;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetName(device: nvmlDevice_t, name: TextOut, length: c_uint) -> nvmlReturn_t {

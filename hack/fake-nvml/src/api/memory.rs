@@ -9,7 +9,7 @@ use simulated_hardware::Process;
 use super::mig;
 use crate::abi::{Out, Result};
 use crate::call;
-use crate::session::DeviceView;
+use crate::view::DeviceView;
 
 const MIB: u64 = 1 << 20;
 

@@ -13,7 +13,7 @@ use nvml_wrapper_sys::bindings::{nvmlComputeInstancePlacement_t, nvmlGpuInstance
 use simulated_hardware::{ComputeInstanceProfile, GpuInstanceProfile, NvmlError, Placement};
 
 use crate::abi::{Result, text_array};
-use crate::session::{ComputeInstanceView, GpuInstanceView};
+use crate::view::{ComputeInstanceView, GpuInstanceView};
 
 /// The profile that a GPU instance was made by.
 pub(super) fn profile(instance: GpuInstanceView<'_>) -> Result<&GpuInstanceProfile> {

@@ -10,7 +10,7 @@ use simulated_hardware::{ComputeMode, Gpu, NvmlError};
 
 use crate::abi::{Out, Result};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetComputeMode(device: nvmlDevice_t, mode: Out<nvmlComputeMode_t>) -> nvmlReturn_t {

@@ -12,7 +12,7 @@ use simulated_hardware::{NvmlError, Switch};
 use super::pci::pci_info;
 use crate::abi::{Out, Result, text_array};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetNvLinkState(

@@ -7,7 +7,7 @@ use simulated_hardware::PciAddress;
 
 use crate::abi::{Out, text_array};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPciInfo_v3(device: nvmlDevice_t, info: Out<nvmlPciInfo_t>) -> nvmlReturn_t {

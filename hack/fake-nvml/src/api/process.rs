@@ -7,7 +7,7 @@ use simulated_hardware::{NvmlError, Process};
 
 use crate::abi::{Out, Result};
 use crate::call;
-use crate::session::DeviceView;
+use crate::view::DeviceView;
 
 /// An instance id that means the whole GPU.
 const WHOLE_GPU: c_uint = c_uint::MAX;

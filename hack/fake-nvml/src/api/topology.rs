@@ -11,7 +11,7 @@ use nvml_wrapper_sys::bindings::{
 use simulated_hardware::{Gpu, NvmlError};
 
 use crate::abi::{Out, Result};
-use crate::session::GpuView;
+use crate::view::GpuView;
 use crate::{call, handle};
 
 #[unsafe(no_mangle)]

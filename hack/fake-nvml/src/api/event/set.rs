@@ -12,7 +12,7 @@ use rustix::fs::inotify;
 use simulated_hardware::{Event, Hardware, NvmlError, PciAddress};
 
 use crate::abi::Result;
-use crate::session::View;
+use crate::view::View;
 
 /// Sets that were created and not freed, by handle.
 static SETS: LazyLock<Mutex<Sets>> = LazyLock::new(Mutex::default);

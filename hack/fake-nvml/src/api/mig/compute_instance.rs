@@ -11,7 +11,7 @@ use simulated_hardware::{NvmlError, Placement};
 use super::compute_placement;
 use super::compute_profile::with_id;
 use crate::abi::{Out, Result};
-use crate::session::{ComputeInstanceView, GpuInstanceView};
+use crate::view::{ComputeInstanceView, GpuInstanceView};
 use crate::{call, handle};
 
 /// What the first version of the call fills: it knows no placement.

@@ -13,7 +13,7 @@ use super::profile::SINCE_VERSION_3;
 use super::{compute_placement, compute_profiles, name, profile as parent_profile};
 use crate::abi::{Out, Result, struct_version};
 use crate::call;
-use crate::session::GpuInstanceView;
+use crate::view::GpuInstanceView;
 
 /// `NVML_COMPUTE_INSTANCE_PROFILE_COUNT` of the newest header.
 const COUNT: c_uint = 9;

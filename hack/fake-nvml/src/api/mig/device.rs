@@ -8,7 +8,7 @@ use simulated_hardware::NvmlError;
 use super::{compute_profile, profile};
 use crate::abi::Out;
 use crate::call;
-use crate::session::DeviceView;
+use crate::view::DeviceView;
 
 /// An index without a device is not found; one beyond what the GPU can be cut into is no valid argument.
 #[unsafe(no_mangle)]

@@ -10,7 +10,7 @@ use simulated_hardware::{NvmlError, Placement};
 use super::gpu_placement;
 use super::profile::with_id;
 use crate::abi::{Out, Result};
-use crate::session::{GpuInstanceView, GpuView};
+use crate::view::{GpuInstanceView, GpuView};
 use crate::{call, handle};
 
 #[unsafe(no_mangle)]

@@ -11,7 +11,7 @@ use simulated_hardware::{GpuInstanceProfile, NvmlError};
 use super::{gpu_placement, name};
 use crate::abi::{Out, Result, struct_version};
 use crate::call;
-use crate::session::GpuView;
+use crate::view::GpuView;
 
 /// `NVML_GPU_INSTANCE_PROFILE_COUNT` of the newest header.
 const COUNT: c_uint = 18;
