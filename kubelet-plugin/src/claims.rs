@@ -85,14 +85,17 @@ impl Claims {
     /// Does again what is missing of claims, and removes what belongs to none: at the start and every minute, since
     /// running containers rely on it and nobody asks again. What fails is told and tried again.
     ///
-    /// A claim whose record was set aside may still be in use: it is `spared` until that is known.
+    /// A claim whose record could not be read may still be in use: it is `spared` until that is known.
     pub(crate) fn sweep(&self, spared: bool) {
         for claim in self.ledger().records().map(|record| &record.claim) {
             if let Err(error) = self.mend(claim) {
                 warn!(%claim, uid = %claim.uid, %error, "cannot mend a claim's files");
             }
         }
-        let spared = if spared { self.set_aside() } else { BTreeSet::new() };
+        let spared = match self.disk.ledger.unread().map(|unread| if spared { unread } else { BTreeSet::new() }) {
+            Ok(spared) => spared,
+            Err(error) => return warn!(%error, "cannot look for CDI specs that belong to no claim"),
+        };
         let kind = self.identity.cdi_kind();
         let present = self.disk.specs.list(&cdi::FileName::transient_prefix(kind)).unwrap_or_else(|error| {
             warn!(%error, "cannot look for CDI specs that belong to no claim");
@@ -118,9 +121,9 @@ impl Claims {
     }
 
     /// The claims whose records could not be read and were not made anew since.
-    pub(crate) fn set_aside(&self) -> BTreeSet<ClaimUid> {
-        self.disk.ledger.set_aside().unwrap_or_else(|error| {
-            warn!(%error, "cannot look for records that were set aside");
+    pub(crate) fn unread(&self) -> BTreeSet<ClaimUid> {
+        self.disk.ledger.unread().unwrap_or_else(|error| {
+            warn!(%error, "cannot look for records that could not be read");
             BTreeSet::new()
         })
     }
@@ -212,7 +215,7 @@ impl Claims {
                 warn!(%claim, uid = %claim.uid, %error, "not undone; the claim keeps it until the kubelet calls again");
             }
             if failed.left.is_empty()
-                && let Err(error) = self.release(&claim.uid)
+                && let Err(error) = self.forget(&claim.uid)
             {
                 warn!(%claim, uid = %claim.uid, %error, "the record stays until the kubelet calls again");
             }
@@ -233,10 +236,6 @@ impl Claims {
             ledger.insert(stored).map_err(DiskError::from)?;
             Ok(record)
         })
-    }
-
-    fn release(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        self.in_ledger(|ledger| Ok(ledger.remove(uid).map_err(DiskError::from)?))
     }
 
     fn in_ledger<T>(
@@ -261,22 +260,21 @@ impl Claims {
         result
     }
 
-    /// What cannot be removed now keeps its record, and the kubelet calls again.
+    /// What cannot be removed now keeps its record, and the kubelet calls again. While nobody else changes the ledger:
+    /// another agent that still sees the record would write again what was just removed.
     fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        let steps = self.in_ledger(|ledger| match ledger.ledger().get(uid) {
-            Some(stored) => Ok(Some(stored.record().steps(&self.identity)?)),
-            None => Ok(None),
-        })?;
-        match steps {
-            Some(steps) => {
-                if let Some(error) = revert(&self.disk, &steps).pop() {
-                    return Err(error.into());
+        self.in_ledger(|ledger| {
+            match ledger.ledger().get(uid).map(|stored| stored.record().steps(&self.identity)).transpose()? {
+                Some(steps) => {
+                    if let Some(error) = revert(&self.disk, &steps).pop() {
+                        return Err(error.into());
+                    }
                 }
+                // Nothing is known of it, which does not mean that nothing is there.
+                None => self.disk.remove_spec(&self.identity.cdi_file(uid)?)?,
             }
-            // Nothing is known of it, which does not mean that nothing is there.
-            None => self.disk.remove_spec(&self.identity.cdi_file(uid)?)?,
-        }
-        self.release(uid)
+            Ok(ledger.remove(uid).map_err(DiskError::from)?)
+        })
     }
 
     /// Waits until no other call works on the claim.

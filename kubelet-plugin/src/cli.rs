@@ -24,7 +24,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the kubelet of this node until told to stop.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Print what this node has and end. Needs neither a kubelet nor an API server.
     Inspect(InspectOptions),
 }

@@ -101,8 +101,12 @@ impl SharedLedger {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub(crate) fn set_aside(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
-        self.store.set_aside()
+    pub(crate) fn unread(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+        self.exclusively(|transaction| {
+            let mut recorded = self.store.recorded()?;
+            recorded.retain(|uid| transaction.ledger().get(uid).is_none());
+            Ok(recorded)
+        })?
     }
 
     /// The place of this agent among those of the node that may be alive. Before the others where it cannot be counted.

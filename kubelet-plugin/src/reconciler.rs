@@ -74,9 +74,9 @@ impl Reconciler {
         }
         let recordless = in_use.without_record(&ledger);
         let certain = doubts.recordless(recordless.clone());
-        let set_aside = self.claims.set_aside();
+        let unread = self.claims.unread();
         for full_name in recordless {
-            self.rebuild(&full_name, certain.contains(&full_name), &set_aside).await;
+            self.rebuild(&full_name, certain.contains(&full_name), &unread).await;
         }
         true
     }
@@ -91,14 +91,14 @@ impl Reconciler {
         }
     }
 
-    /// Makes the record of a claim anew that pods use. At once if its record was set aside; else only when it is `certain`
+    /// Makes the record of a claim anew that pods use. At once if its record could not be read; else only when it is `certain`
     /// that the claim is not just on its way, since the kubelet lists pods for a moment after it has undone their claims.
-    async fn rebuild(&self, full_name: &(String, String), certain: bool, set_aside: &BTreeSet<ClaimUid>) {
+    async fn rebuild(&self, full_name: &(String, String), certain: bool, unread: &BTreeSet<ClaimUid>) {
         let (namespace, name) = full_name;
         let Ok(object) = api::claim(&self.client, namespace, name).await else { return };
         let Some(uid) = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return };
         let claim = ClaimRef { namespace: namespace.clone(), name: name.clone(), uid };
-        if !(certain || set_aside.contains(&claim.uid)) || !stands(&claim, Some(&object), &self.identity) {
+        if !(certain || unread.contains(&claim.uid)) || !stands(&claim, Some(&object), &self.identity) {
             return;
         }
         match self.claims.prepare(&claim).await {

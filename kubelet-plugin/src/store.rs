@@ -90,6 +90,9 @@ impl Store {
     }
 
     /// Reads every record of this boot.
+    ///
+    /// # Errors
+    /// When the directory or a file in it cannot be read. A file that can be read and is no record is no error.
     pub(crate) fn load(&self, boot_id: &str) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         let mut forgotten = 0;
@@ -102,8 +105,13 @@ impl Store {
                 }
                 _ => continue,
             }
-            let read = fs::read(&path).map_err(|error| error.to_string());
-            match read.and_then(|bytes| StoredRecord::decode(bytes).map_err(|error| error.to_string())) {
+            // What cannot be read now may be whole: without it a device would count as free.
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(StoreError { path, source }),
+            };
+            match StoredRecord::decode(bytes) {
                 Ok(stored) if stored.record().boot_id == boot_id => loaded.ledger.insert(stored),
                 Ok(stored) => {
                     let claim = &stored.record().claim;
@@ -114,7 +122,7 @@ impl Store {
                 Err(reason) => {
                     let kept_as = path.with_extension(SET_ASIDE);
                     let _ = fs::rename(&path, &kept_as);
-                    loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason });
+                    loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason: reason.to_string() });
                 }
             }
         }
@@ -124,18 +132,19 @@ impl Store {
         Ok(loaded)
     }
 
-    /// The claims whose records were set aside and that have no other since.
-    pub(crate) fn set_aside(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
-        let aside = |path: &PathBuf| path.extension().is_some_and(|extension| extension == SET_ASIDE);
-        let uid = |path: PathBuf| path.file_stem()?.to_str()?.parse().ok();
-        let alone = |uid: &ClaimUid| !self.path(uid).exists();
-        Ok(self.files()?.into_iter().filter(aside).filter_map(uid).filter(alone).collect())
+    /// The claims that there is a record of, also one that was set aside or should have been.
+    pub(crate) fn recorded(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+        let uid = |path: PathBuf| {
+            let extension = path.extension()?.to_str()?;
+            [EXTENSION, SET_ASIDE].contains(&extension).then(|| path.file_stem()?.to_str()?.parse().ok())?
+        };
+        Ok(self.files()?.into_iter().filter_map(uid).collect())
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let entries =
-            fs::read_dir(&self.directory).map_err(|source| StoreError { path: self.directory.clone(), source })?;
-        Ok(entries.flatten().map(|entry| entry.path()).collect())
+        let failed = |source| StoreError { path: self.directory.clone(), source };
+        let entries = fs::read_dir(&self.directory).map_err(failed)?;
+        entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
     }
 
     fn path(&self, uid: &ClaimUid) -> PathBuf {
@@ -214,10 +223,8 @@ mod tests {
         assert!(directory.path().join("uid-bad.unreadable").exists(), "it is kept for a person to look at");
         assert!(!directory.path().join("uid-half.tmp").exists());
 
-        let bad: ClaimUid = "uid-bad".parse().unwrap();
-        assert_eq!(store.set_aside().unwrap(), BTreeSet::from([bad.clone()]));
-        store.write(&record("uid-bad", "b")).unwrap();
-        assert_eq!(store.set_aside().unwrap(), BTreeSet::new(), "it was made anew");
+        let (good, bad): (ClaimUid, ClaimUid) = ("uid-good".parse().unwrap(), "uid-bad".parse().unwrap());
+        assert_eq!(store.recorded().unwrap(), BTreeSet::from([bad.clone(), good]));
         store.remove(&bad).unwrap();
         assert!(!directory.path().join("uid-bad.unreadable").exists());
     }

@@ -151,9 +151,16 @@ impl Agent {
         }
     }
 
-    /// Claims that may be in use although their records could not be read.
+    /// The claims whose records could not be read and were not made anew since.
+    fn unread(&self, files: &Files) -> BTreeSet<ClaimUid> {
+        let mut recorded = files.recorded();
+        self.with_ledger(|ledger| recorded.retain(|uid| ledger.get(uid).is_none()));
+        recorded
+    }
+
+    /// Those of them that may be in use.
     pub(crate) fn spared(&self, files: &Files) -> BTreeSet<ClaimUid> {
-        if self.compared < SPARED_ROUNDS { files.set_aside() } else { BTreeSet::new() }
+        if self.compared < SPARED_ROUNDS { self.unread(files) } else { BTreeSet::new() }
     }
 
     /// Compares the ledger with the kubelet's pods and the API server, as `kubelet-plugin/src/reconciler.rs` does. Claims
@@ -182,10 +189,10 @@ impl Agent {
         }
         let recordless = in_use.without_record(&ledger);
         let certain = self.doubts.recordless(recordless.clone());
-        let set_aside = self.disk.0.borrow().set_aside();
+        let unread = self.unread(&self.disk.0.borrow());
         for claim in claims.iter().filter(|claim| claim.exists && recordless.contains(&claim.reference.full_name())) {
             let uid = claim.uid();
-            if !busy.contains(uid) && (certain.contains(&claim.reference.full_name()) || set_aside.contains(uid)) {
+            if !busy.contains(uid) && (certain.contains(&claim.reference.full_name()) || unread.contains(uid)) {
                 let _ = self.rebuild(&claim.reference, claims, server, hardware);
             }
         }
@@ -248,7 +255,7 @@ impl Agent {
         self.undoing_skipped.set(false);
         if let Err(failed) = done {
             if failed.left.is_empty() {
-                let _ = self.remove(&record.claim.uid);
+                let _ = self.forget(&record.claim.uid);
             }
             return Err(failed.cause.into());
         }

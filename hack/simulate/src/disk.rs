@@ -150,9 +150,9 @@ impl Files {
         self.records.get(&stored.record().claim.uid).is_some_and(|bytes| bytes == stored.bytes())
     }
 
-    /// The claims whose records were set aside and that have no other since.
-    pub(crate) fn set_aside(&self) -> BTreeSet<ClaimUid> {
-        self.unreadable.iter().filter(|uid| !self.records.contains_key(uid)).cloned().collect()
+    /// The claims that there is a record of, also one that was set aside or should have been.
+    pub(crate) fn recorded(&self) -> BTreeSet<ClaimUid> {
+        self.records.keys().chain(&self.unreadable).cloned().collect()
     }
 
     /// Every record that can be read; the others are set aside, those of another boot are removed.

@@ -150,6 +150,13 @@ impl ApiServer {
         self.shared.state().objects.list(Resource::Slices)
     }
 
+    /// Reason and note of every event.
+    pub fn events(&self) -> Vec<(String, String)> {
+        let field = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let events = self.shared.state().objects.list(Resource::Events);
+        events.iter().map(|event| (field(event, "reason"), field(event, "note"))).collect()
+    }
+
     /// The requests that have come in since the start, or since [`ApiServer::forget_requests`].
     pub fn requests(&self) -> Requests {
         self.shared.state().requests.clone()

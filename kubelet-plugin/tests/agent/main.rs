@@ -18,6 +18,7 @@ mod interrupted;
 mod kubelet;
 mod outage;
 mod publishing;
+mod reconciler;
 mod registration;
 mod restart;
 

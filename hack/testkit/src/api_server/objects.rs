@@ -13,6 +13,8 @@ pub enum Resource {
     Slices,
     /// `resourceclaims.resource.k8s.io`, in namespaces.
     Claims,
+    /// `events.events.k8s.io`, in namespaces.
+    Events,
 }
 
 impl Resource {
@@ -22,6 +24,7 @@ impl Resource {
             Self::Nodes => "nodes",
             Self::Slices => "resourceslices",
             Self::Claims => "resourceclaims",
+            Self::Events => "events",
         }
     }
 
@@ -31,6 +34,7 @@ impl Resource {
             Self::Nodes => ("v1", "NodeList"),
             Self::Slices => ("resource.k8s.io/v1", "ResourceSliceList"),
             Self::Claims => ("resource.k8s.io/v1", "ResourceClaimList"),
+            Self::Events => ("events.k8s.io/v1", "EventList"),
         }
     }
 }

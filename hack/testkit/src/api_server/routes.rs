@@ -25,6 +25,8 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route(&format!("{group}/resourceslices/{{name}}"), named(Resource::Slices))
         .route(&format!("{group}/namespaces/{{namespace}}/resourceclaims"), collection(Resource::Claims))
         .route(&format!("{group}/namespaces/{{namespace}}/resourceclaims/{{name}}"), named(Resource::Claims))
+        .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", collection(Resource::Events))
+        .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}", named(Resource::Events))
         .with_state(shared)
 }
 
@@ -50,6 +52,7 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
         Method::GET => "get",
         Method::PUT => "update",
         Method::DELETE => "delete",
+        Method::PATCH => "patch",
         _ => return answer::failure(405, "MethodNotAllowed", "not served here"),
     };
     if let Some(answer) = admit(&shared, request.headers(), verb, key.resource).await {
@@ -65,6 +68,8 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
                 .ok_or(super::objects::Refused::NotFound)
         }
         "update" => shared.write(|state| state.objects.replace(key.clone(), body)),
+        // Clients patch with whole objects.
+        "patch" => Ok(shared.write(|state| state.objects.put(key.resource, body))),
         _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {
             Ok(()) => return answer::success(),
             Err(refused) => Err(refused),
