@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-kubelet-api", &[]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),
-    ("tessera-driver", &["cdi", "tessera-nvml", "tessera-vocabulary"]),
+    ("tessera-hook", &[]),
+    ("tessera-driver", &["cdi", "tessera-hook", "tessera-nvml", "tessera-vocabulary"]),
     ("tessera-core", &["cdi", "tessera-driver", "tessera-vocabulary"]),
     ("tessera-agent", &["cdi", "tessera-core", "tessera-driver", "tessera-kubelet-api", "tessera-vocabulary"]),
 ];
