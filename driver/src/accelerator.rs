@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 use tessera_vocabulary::{DeviceName, PciAddress, attributes::standard};
 
-use crate::{Root, nvidia};
+use crate::{Host, nvidia};
 
 /// A physical accelerator, known by its PCI address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +83,9 @@ impl Accelerator {
     ///
     /// # Errors
     /// When the node lacks what the container needs; the text says what and what to do.
-    pub fn container_edits(&self, root: &Root) -> Result<cdi::ContainerEdits, nvidia::MissingNode> {
+    pub fn container_edits(&self, host: &Host) -> Result<cdi::ContainerEdits, nvidia::MissingNode> {
         match &self.facts {
-            Facts::NvidiaGpu(gpu) => gpu.container_edits(root),
+            Facts::NvidiaGpu(gpu) => gpu.container_edits(self.address, host),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod accelerator;
 mod backend;
+mod host;
 mod root;
 mod sysfs;
 mod version;
@@ -14,4 +15,5 @@ pub mod nvidia;
 
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
 pub use backend::{Backend, Discovery, DiscoveryError};
+pub use host::Host;
 pub use root::Root;

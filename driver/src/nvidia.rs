@@ -1,10 +1,19 @@
-//! NVIDIA GPUs: found through NVML, placed by sysfs, handed out as device nodes.
+//! NVIDIA GPUs: found through NVML, placed by sysfs, handed out as device nodes with the files of the driver.
 
+mod capabilities;
 mod containers;
+mod device_nodes;
 mod discovery;
+mod driver_files;
 mod gpu;
+mod handing_out;
+mod installation;
 mod library;
 
-pub use containers::MissingNode;
+pub use capabilities::{CapabilityError, MigInstance, mig_capabilities};
+pub use device_nodes::MissingNode;
 pub use discovery::Nvidia;
 pub use gpu::Gpu;
+pub use installation::LoaderCache;
+
+pub(crate) use installation::Installation;

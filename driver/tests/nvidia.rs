@@ -4,7 +4,7 @@
 
 use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
-use tessera_driver::{Accelerator, AttributeValue, Backend, DiscoveryError, Root, nvidia::Nvidia};
+use tessera_driver::{Accelerator, AttributeValue, Backend, DiscoveryError, Host, Root, nvidia::Nvidia};
 use tessera_vocabulary::attributes::{nvidia, standard};
 
 struct Node {
@@ -22,6 +22,10 @@ impl Node {
 
     fn root(&self) -> Root {
         Root::new(self.directory.path(), "/")
+    }
+
+    fn host(&self) -> Host {
+        Host::new(self.root())
     }
 
     fn backend(&self) -> Nvidia {
@@ -74,7 +78,7 @@ fn every_profile_has_every_attribute_on_every_device_of_a_model() {
 fn a_container_is_given_the_nodes_of_its_gpu_and_no_right_to_make_others() {
     let node = Node::new("dgx-h100");
     let found = node.backend().discover().unwrap();
-    let edits = found.accelerators[0].container_edits(&node.root()).unwrap();
+    let edits = found.accelerators[0].container_edits(&node.host()).unwrap();
     assert_eq!(edits.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
     let paths: Vec<_> = edits.device_nodes.iter().map(|node| node.path.as_str()).collect();
     assert!(paths.contains(&"/dev/nvidiactl") && paths.contains(&"/dev/nvidia-uvm"), "{paths:?}");
@@ -83,7 +87,7 @@ fn a_container_is_given_the_nodes_of_its_gpu_and_no_right_to_make_others() {
     );
 
     std::fs::remove_file(node.directory.path().join(&paths[0][1..])).unwrap();
-    let missing = found.accelerators[0].container_edits(&node.root()).unwrap_err();
+    let missing = found.accelerators[0].container_edits(&node.host()).unwrap_err();
     assert!(missing.to_string().contains("does not exist; load the driver"), "{missing}");
 }
 
@@ -92,7 +96,7 @@ fn the_container_runtime_may_see_the_node_elsewhere() {
     let node = Node::new("dgx-h100");
     let root = Root::new(node.directory.path(), "/run/node");
     let found = Nvidia::new(root.clone(), root.clone()).discover().unwrap();
-    let edits = found.accelerators[0].container_edits(&root).unwrap();
+    let edits = found.accelerators[0].container_edits(&Host::new(root)).unwrap();
     assert!(edits.device_nodes.iter().all(|node| node.host_path == Some(format!("/run/node{}", node.path))));
 }
 
@@ -127,7 +131,7 @@ fn names_follow_the_address_and_not_the_minor() {
     node.run("set 0 minor=31");
     let after = node.backend().discover().unwrap().accelerators[0].clone();
     assert_eq!(before.name(), after.name());
-    let edits = after.container_edits(&node.root()).unwrap();
+    let edits = after.container_edits(&node.host()).unwrap();
     assert_eq!(edits.device_nodes[0].path, "/dev/nvidia31");
 }
 

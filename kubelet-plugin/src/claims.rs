@@ -13,7 +13,7 @@ use tessera_core::{
     Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
     StoredRecord, allocations, execute, plan, repair, revert,
 };
-use tessera_driver::Root;
+use tessera_driver::Host;
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
@@ -29,7 +29,7 @@ static NOTHING: Inventory = Inventory::EMPTY;
 /// Everything about the claims of one driver on this node.
 pub(crate) struct Claims {
     identity: Identity,
-    root: Root,
+    host: Host,
     client: Client,
     observed: Observed,
     disk: Disk,
@@ -59,7 +59,7 @@ pub(crate) enum OperationError {
 /// What the parts of [`Claims`] are made of.
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
-    pub(crate) root: Root,
+    pub(crate) host: Host,
     pub(crate) client: Client,
     pub(crate) observed: Observed,
     pub(crate) disk: Disk,
@@ -70,8 +70,8 @@ pub(crate) struct Parts {
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, root, client, observed, disk, metrics, notices } = parts;
-        let claims = Self { identity, root, client, observed, disk, busy: Mutex::default(), metrics, notices };
+        let Parts { identity, host, client, observed, disk, metrics, notices } = parts;
+        let claims = Self { identity, host, client, observed, disk, busy: Mutex::default(), metrics, notices };
         let prepared = claims.in_ledger(|ledger| Ok(ledger.ledger().records().count()))?;
         info!(claims = prepared, "took over the ledger");
         if claims.disk.ledger.is_alone() {
@@ -228,7 +228,7 @@ impl Claims {
     fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
         let inventory = self.observed.borrow().clone().unwrap_or_default();
         let edits = |accelerator: &tessera_driver::Accelerator| {
-            accelerator.container_edits(&self.root).map_err(|error| error.to_string())
+            accelerator.container_edits(&self.host).map_err(|error| error.to_string())
         };
         self.in_ledger(|ledger| {
             let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tessera_driver::Root;
+use tessera_driver::nvidia::LoaderCache;
+use tessera_driver::{Host, Root};
 use tessera_vocabulary::DriverName;
 
 /// Publishes a node's accelerators to Kubernetes and prepares them for claims.
@@ -41,6 +42,10 @@ pub struct HardwareOptions {
     /// Directory, on the node, below which the NVIDIA driver is installed, such as /run/nvidia/driver.
     #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_ROOT", default_value = "/", value_name = "DIR")]
     pub nvidia_driver_root: PathBuf,
+    /// The program tessera-hook, as the container runtime sees it: it adds a driver's libraries to the loader cache of a
+    /// container. Without it, and for runtimes that run no hooks (gVisor, Kata), they are found by LD_LIBRARY_PATH.
+    #[arg(long, global = true, env = "TESSERA_HOOK", value_name = "FILE")]
+    pub hook: Option<PathBuf>,
     /// Name of the DRA driver for NVIDIA GPUs: sockets, CDI kind, slices and metrics follow it.
     #[arg(
         long,
@@ -59,6 +64,12 @@ impl HardwareOptions {
     /// The node's root directory.
     pub fn root(&self) -> Root {
         Root::new(&self.root, self.root_on_host.as_ref().unwrap_or(&self.root))
+    }
+
+    /// What of the node containers are handed.
+    pub fn host(&self) -> Host {
+        let loader_cache = self.hook.clone().map_or(LoaderCache::None, |path| LoaderCache::Hook { path });
+        Host::new(self.root()).with_nvidia_driver(self.nvidia_driver_root(), loader_cache)
     }
 
     /// The root directory of NVIDIA's driver.

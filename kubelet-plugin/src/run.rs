@@ -103,7 +103,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
 
     let claims = Claims::take_over(Parts {
         identity: identity.clone(),
-        root: hardware.root(),
+        host: hardware.host(),
         client: client.clone(),
         observed: observed.clone(),
         disk: Disk { ledger: Arc::clone(&ledger), specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")? },

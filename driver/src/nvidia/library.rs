@@ -6,7 +6,8 @@ use crate::Root;
 pub(super) const NVML: &str = "libnvidia-ml.so.1";
 
 /// Where distributions and driver containers put the driver's libraries, in the order of NVIDIA's own tools.
-const DIRECTORIES: &[&str] = &[
+/// Those of 32-bit libraries come last.
+pub(super) const DIRECTORIES: &[&str] = &[
     "/usr/lib64",
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -16,6 +17,10 @@ const DIRECTORIES: &[&str] = &[
     "/lib/x86_64-linux-gnu",
     "/lib/aarch64-linux-gnu",
     "/usr/lib",
+    "/lib",
+    "/usr/lib/i386-linux-gnu",
+    "/usr/lib/i386-linux-gnu/nvidia/current",
+    "/usr/lib32",
 ];
 
 /// Finds NVML below the driver's root. The path is the versioned file's, not the link's: the dynamic loader takes a

@@ -1,0 +1,52 @@
+use std::fs;
+use std::path::PathBuf;
+
+use cdi::DeviceNode;
+use tessera_vocabulary::PciAddress;
+
+use crate::{Host, Root};
+
+/// The nodes that every CUDA program opens besides its GPU's own. Each is handed out where the node has it:
+/// nvidia-uvm appears when its module is loaded, nvidia-modeset only with the display stack.
+const COMMON: &[&str] = &["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
+
+/// A GPU's device node is not there.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} does not exist; load the driver, or let nvidia-modprobe make the node", .0.display())]
+pub struct MissingNode(PathBuf);
+
+/// The GPU's own node, those that all of the driver's GPUs share, and those for rendering and displays.
+pub(super) fn of_gpu(host: &Host, minor: u32, address: PciAddress) -> Result<Vec<DeviceNode>, MissingNode> {
+    let own = format!("/dev/nvidia{minor}");
+    let own = find(host, &own).ok_or_else(|| MissingNode(host.root().seen_by_agent(&own)))?;
+    let common = COMMON.iter().filter_map(|path| find(host, path));
+    Ok(std::iter::once(own).chain(common).chain(rendering(host, address)).collect())
+}
+
+/// `/dev/dri/card<n>` and `/dev/dri/renderD<n>`, which sysfs knows by the GPU's address.
+fn rendering(host: &Host, address: PciAddress) -> Vec<DeviceNode> {
+    let listed = fs::read_dir(host.root().seen_by_agent(&format!("/sys/bus/pci/devices/{address}/drm")));
+    let mut names: Vec<String> =
+        listed.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.starts_with("card") || name.starts_with("renderD"));
+    names.sort();
+    names.iter().filter_map(|name| find(host, &format!("/dev/dri/{name}"))).collect()
+}
+
+/// The node in the host's `/dev`, or in that of a container that installs the driver and makes nodes only there.
+fn find(host: &Host, path: &str) -> Option<DeviceNode> {
+    let driver = host.nvidia().map(super::Installation::driver_root);
+    let root = [Some(host.root()), driver].into_iter().flatten().find(|root| root.seen_by_agent(path).exists())?;
+    Some(node(root, path))
+}
+
+/// No permission to make nodes is ever given: "rw", not "rwm".
+pub(super) fn node(root: &Root, path: &str) -> DeviceNode {
+    let on_host = root.seen_by_runtime(path).to_string_lossy().into_owned();
+    DeviceNode {
+        // Left out where it is the same: a spec without it is read by older runtimes too.
+        host_path: (on_host != path).then_some(on_host),
+        permissions: Some("rw".to_owned()),
+        ..DeviceNode::new(path)
+    }
+}
