@@ -19,6 +19,9 @@ pub struct Arguments {
     /// link beside the library and an entry of the loader's cache.
     #[arg(long = "library", value_name = "ARCHITECTURE:PATH=NAME,NAME")]
     pub libraries: Vec<Library>,
+    /// Keep NVIDIA's libraries from making nodes of devices that the container was not given.
+    #[arg(long)]
+    pub device_files_as_given: bool,
 }
 
 /// A link to make.
@@ -56,7 +59,8 @@ impl Arguments {
     pub fn to_args(&self) -> Vec<String> {
         let links = self.links.iter().flat_map(|link| ["--link".to_owned(), link.to_string()]);
         let libraries = self.libraries.iter().flat_map(|library| ["--library".to_owned(), library.to_string()]);
-        std::iter::once("tessera-hook".to_owned()).chain(links).chain(libraries).collect()
+        let as_given = self.device_files_as_given.then(|| "--device-files-as-given".to_owned());
+        std::iter::once("tessera-hook".to_owned()).chain(as_given).chain(links).chain(libraries).collect()
     }
 }
 
@@ -131,6 +135,7 @@ mod tests {
                 "x86-64:/usr/lib/libcuda.so.580.65.06=libcuda.so.1,libcuda.so".parse().unwrap(),
                 "i386:/a=b/libx.so=libx.so".parse().unwrap(),
             ],
+            device_files_as_given: true,
         };
         assert_eq!(arguments.libraries[1].place(), ("/a=b", "libx.so"));
         assert_eq!(Arguments::try_parse_from(arguments.to_args()).unwrap(), arguments);

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use crate::oci::{self, StateError};
-use crate::{Arguments, Cache, Entry, RootDirectory};
+use crate::{Arguments, Cache, Entry, RootDirectory, device_files};
 
 /// The cache that the loader of glibc reads; the path is compiled into it.
 const CACHE: &str = "/etc/ld.so.cache";
@@ -69,6 +69,12 @@ fn file(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> Error {
 pub fn create_container(state: impl Read, arguments: &Arguments) -> Result<(), Error> {
     let path = oci::container_root(state)?;
     let root = RootDirectory::open(&path).map_err(|source| Error::Root { path, source })?;
+    if arguments.device_files_as_given {
+        // No reason to keep a container from starting: what it was not given, it cannot open anyway.
+        if let Err(error) = device_files::leave_as_given(&root) {
+            eprintln!("tessera-hook: NVIDIA's libraries may make device nodes in the container: {error}");
+        }
+    }
     for link in &arguments.links {
         root.put_link(&link.path, &link.target).map_err(file("linking", &link.path))?;
     }

@@ -12,6 +12,7 @@
 
 mod arguments;
 mod create_container;
+mod device_files;
 mod loader_cache;
 mod oci;
 mod root_directory;

@@ -66,6 +66,7 @@ fn arguments() -> Arguments {
     Arguments {
         links: vec!["../libcuda.so.1::/usr/lib/x86_64-linux-gnu/gbm/nvidia-drm_gbm.so".parse().unwrap()],
         libraries: vec![format!("x86-64:{LIBRARY}=libcuda.so.1,libcuda.so").parse().unwrap()],
+        device_files_as_given: false,
     }
 }
 
@@ -245,6 +246,30 @@ fn the_program_reads_the_state_and_says_what_is_wrong() {
     let output = program(container.state(), &arguments().to_args()[1..]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.starts_with("tessera-hook: the container's root "), "{error}");
+}
+
+/// In a mount namespace of its own, as a container is.
+#[test]
+fn the_driver_is_told_to_make_no_device_nodes() {
+    let container = Container::new();
+    let parameters = container.path("proc/driver/nvidia/params");
+    fs::create_dir_all(parameters.parent().unwrap()).unwrap();
+    fs::write(&parameters, "ModifyDeviceFiles: 1\nDeviceFileUID: 0\n").unwrap();
+    let hook = format!("echo '{}' | {} --device-files-as-given", container.state(), env!("CARGO_BIN_EXE_tessera-hook"));
+    let look = format!(
+        "cat {0}; echo x > {0}; ls {1}; grep -c {1} /proc/self/mountinfo",
+        parameters.display(),
+        parameters.parent().unwrap().display()
+    );
+    let script = format!("{hook} && {hook} && {look}");
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output();
+    let Ok(output) = output.as_ref().map(|output| String::from_utf8_lossy(&output.stdout)) else { return };
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // What is shown cannot be written, the directory is to be seen again, and one mount is left, also after two devices.
+    assert_eq!(output, "ModifyDeviceFiles: 0\nDeviceFileUID: 0\nparams\n1\n");
+    assert_eq!(fs::read_to_string(&parameters).unwrap(), "ModifyDeviceFiles: 1\nDeviceFileUID: 0\n");
 }
 
 /// The judge is glibc's loader: a program in the container finds a library by name in a directory where no loader looks.

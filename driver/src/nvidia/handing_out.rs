@@ -52,6 +52,7 @@ fn arguments(files: &DriverFiles) -> Arguments {
     Arguments {
         links: files.links.iter().map(|link| link.link.clone()).collect(),
         libraries: files.libraries.iter().map(library).collect(),
+        device_files_as_given: true,
     }
 }
 
