@@ -4,7 +4,9 @@
 
 use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
-use tessera_driver::{Accelerator, AttributeValue, Backend, DiscoveryError, Host, Root, nvidia::Nvidia};
+use tessera_driver::{
+    Accelerator, AttributeValue, Backend, DiscoveryError, Host, Root, nvidia::LoaderCache, nvidia::Nvidia,
+};
 use tessera_vocabulary::attributes::{nvidia, standard};
 
 struct Node {
@@ -98,6 +100,18 @@ fn the_container_runtime_may_see_the_node_elsewhere() {
     let found = Nvidia::new(root.clone(), root.clone()).discover().unwrap();
     let edits = found.accelerators[0].container_edits(&Host::new(root)).unwrap();
     assert!(edits.device_nodes.iter().all(|node| node.host_path == Some(format!("/run/node{}", node.path))));
+}
+
+/// The simulated driver has no library for CUDA, so none of its files is handed out.
+#[test]
+fn a_driver_of_which_only_nvml_is_installed_hands_out_nodes_alone() {
+    let node = Node::new("dgx-h100");
+    let found = node.backend().discover().unwrap();
+    let hook = LoaderCache::Hook { path: "/opt/tessera-hook".into() };
+    let host = node.host().with_nvidia_driver(node.root(), hook);
+    for accelerator in &found.accelerators {
+        assert_eq!(accelerator.container_edits(&host), accelerator.container_edits(&node.host()));
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 
 /// What a runtime changes in a container. The default changes nothing.
@@ -32,6 +34,22 @@ impl ContainerEdits {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Leaves out the environment, mounts and hooks that `earlier` has as well; for edits of a device that no container
+    /// gets without an earlier one. Twice, they would do no harm: runtimes put a mount in the place of an earlier one at
+    /// the same path, and the last variable wins. But a hook would run as often as it is named.
+    ///
+    /// Device nodes stay: they are what readers know a device by. So does everything where nothing else would be left.
+    pub fn leave_out(&mut self, earlier: &Self) {
+        let (env, hooks, mounts) = (mem::take(&mut self.env), mem::take(&mut self.hooks), mem::take(&mut self.mounts));
+        let new = (left_out(&env, &earlier.env), left_out(&hooks, &earlier.hooks), left_out(&mounts, &earlier.mounts));
+        let nothing_new = new.0.is_empty() && new.1.is_empty() && new.2.is_empty();
+        (self.env, self.hooks, self.mounts) = if self.is_empty() && nothing_new { (env, hooks, mounts) } else { new };
+    }
+}
+
+fn left_out<T: Clone + PartialEq>(all: &[T], earlier: &[T]) -> Vec<T> {
+    all.iter().filter(|one| !earlier.contains(one)).cloned().collect()
 }
 
 /// A device node that appears in the container. What is left out, the runtime takes from the node on the host, and
@@ -173,4 +191,48 @@ pub struct IntelRdt {
     /// Whether the container gets a monitoring group; needs version 1.1.0.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enable_monitoring: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(env: &[&str], mounts: &[&str], nodes: &[&str]) -> ContainerEdits {
+        let hook = Hook {
+            hook_name: HookName::CreateContainer,
+            path: "/hook".to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            timeout: None,
+        };
+        ContainerEdits {
+            env: env.iter().map(|one| (*one).to_owned()).collect(),
+            mounts: mounts.iter().map(|path| Mount { host_path: (*path).to_owned(), ..Mount::default() }).collect(),
+            hooks: if mounts.is_empty() { Vec::new() } else { vec![hook] },
+            device_nodes: nodes.iter().map(|path| DeviceNode::new(*path)).collect(),
+            ..ContainerEdits::default()
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_left_out_but_for_nodes_and_the_last_that_is_left() {
+        for (later, earlier, left) in [
+            (
+                edits(&["A=1"], &["/a"], &["/dev/b"]),
+                edits(&["A=1"], &["/a"], &["/dev/a"]),
+                edits(&[], &[], &["/dev/b"]),
+            ),
+            (
+                edits(&["A=2"], &[], &["/dev/a"]),
+                edits(&["A=1"], &["/a"], &["/dev/a"]),
+                edits(&["A=2"], &[], &["/dev/a"]),
+            ),
+            (edits(&["A=1"], &["/a"], &[]), edits(&["A=1"], &["/a"], &[]), edits(&["A=1"], &["/a"], &[])),
+            (edits(&["A=1", "B=1"], &[], &[]), edits(&["A=1"], &["/a"], &[]), edits(&["B=1"], &[], &[])),
+        ] {
+            let mut edits = later;
+            edits.leave_out(&earlier);
+            assert_eq!(edits, left);
+        }
+    }
 }

@@ -132,8 +132,22 @@ pub fn plan(
         });
         cdi_devices.push(cdi::Device::new(name, container_edits));
     }
+    leave_out_shared(&devices, &mut cdi_devices);
     let spec = Spec::new(kind.clone(), cdi_devices).document().map_err(|error| undescribable(&error))?;
     Ok(Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec })
+}
+
+/// Says once what several devices share: a driver has dozens of files. The kubelet gives a container all devices of the
+/// requests that it names, so of devices with the same requests none comes without the first of them. Any others may
+/// come alone, and each says everything itself.
+fn leave_out_shared(devices: &[PreparedDevice], cdi_devices: &mut [cdi::Device]) {
+    for later in 1..devices.len().min(cdi_devices.len()) {
+        let (earlier, rest) = cdi_devices.split_at_mut(later);
+        let same = devices[..later].iter().position(|device| device.requests == devices[later].requests);
+        if let (Some(first), Some(device)) = (same, rest.first_mut()) {
+            device.container_edits.leave_out(&earlier[first].container_edits);
+        }
+    }
 }
 
 impl Inventory {
@@ -242,6 +256,26 @@ mod tests {
         assert_eq!(record.devices.len(), 1, "one device, two requests");
         assert_eq!(record.devices[0].requests, ["watch", "use"]);
         assert!(!record.devices[0].admin_access);
+    }
+
+    #[test]
+    fn devices_of_one_request_say_once_what_they_share() {
+        let plan = |requests: [&str; 4]| {
+            let allocations: Vec<_> = (1..).zip(requests).map(|(bus, request)| allocation(request, bus)).collect();
+            let edits = |accelerator: &Accelerator| {
+                let device_nodes = vec![DeviceNode::new(format!("/dev/nvidia{}", accelerator.address.bus))];
+                Ok(ContainerEdits { env: vec!["A=b".to_owned()], device_nodes, ..Default::default() })
+            };
+            let ledger = Ledger::default();
+            let record =
+                plan(&identity(), &claim_ref("uid-1"), &allocations, &gpus(&[1, 2, 3, 4]), &ledger, edits).unwrap();
+            record.spec.validate().unwrap();
+            assert!(record.spec.devices.iter().all(|device| device.container_edits.device_nodes.len() == 1));
+            record.spec.devices.iter().map(|device| device.container_edits.env.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(plan(["a", "a", "a", "a"]), [1, 0, 0, 0]);
+        assert_eq!(plan(["a", "b", "b", "a"]), [1, 1, 0, 0]);
+        assert_eq!(plan(["a", "b", "c", "d"]), [1, 1, 1, 1]);
     }
 
     #[test]
