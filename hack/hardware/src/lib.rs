@@ -47,3 +47,4 @@ pub use nvml_error::NvmlError;
 pub use pci::{PciAddress, PciRoot};
 pub use process::Process;
 pub use profile::{Profile, ProfileError};
+pub use render::SYSFS_BELOW_KERNEL;

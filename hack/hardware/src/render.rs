@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::hardware::Hardware;
 use tree::{Content, Entry};
 
+pub use apply::SYSFS_BELOW_KERNEL;
 pub(crate) use dev::{FIRST_GPU, MAX_MINOR};
 
 /// Where the driver's libraries lie on x86-64 Debian and Ubuntu, also on machines that stand for others: the library

@@ -87,6 +87,7 @@ fn every_crate_outside_of_hack_has_its_arrows_listed() {
         "simulate",
         "simulated-hardware",
         "simulated-node",
+        "simulated-sysfs",
         "testkit",
         "xtask",
     ];

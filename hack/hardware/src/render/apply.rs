@@ -16,12 +16,25 @@ use crate::error::{Error, Result};
 /// others have put below the root.
 const MANIFEST: &str = "hardware.files";
 
+/// Where `sys/` lies below the root of a machine while a simulated kernel shows a living sysfs in its place
+/// (`simulated-sysfs`): what is rendered here is what that kernel finds on the bus.
+pub const SYSFS_BELOW_KERNEL: &str = "hardware.sys";
+
+/// The file that a path of the list stands for.
+fn place(root: &Path, path: &str) -> PathBuf {
+    let below = root.join(SYSFS_BELOW_KERNEL);
+    match path.strip_prefix("sys/") {
+        Some(rest) if below.is_dir() => below.join(rest),
+        _ => root.join(path),
+    }
+}
+
 /// Makes what is missing or differs, and takes away what was made before and is no longer listed.
 pub(super) fn apply(root: &Path, entries: &[Entry], library: Option<&Path>) -> Result<()> {
     let manifest = root.join(MANIFEST);
     let before = fs::read_to_string(&manifest).unwrap_or_default();
     for entry in entries {
-        let path = root.join(&entry.path);
+        let path = place(root, &entry.path);
         let made = match path.parent() {
             Some(parent) => fs::create_dir_all(parent),
             None => Ok(()),
@@ -106,7 +119,7 @@ fn device(path: &Path, minor: u32) -> io::Result<()> {
 
 /// Removes a file and the directories that it leaves empty.
 fn take_away(root: &Path, gone: &str) -> Result<()> {
-    let path = root.join(gone);
+    let path = place(root, gone);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", &path)(error)),
         _ => {}
