@@ -12,6 +12,7 @@ mod sysfs;
 mod version;
 
 pub mod nvidia;
+pub mod vfio;
 
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
 pub use backend::{Backend, Discovery, DiscoveryError};

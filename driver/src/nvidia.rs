@@ -9,11 +9,13 @@ mod gpu;
 mod handing_out;
 mod installation;
 mod library;
+mod passthrough;
 
 pub use capabilities::{CapabilityError, MigInstance, mig_capabilities};
 pub use device_nodes::MissingNode;
 pub use discovery::Nvidia;
 pub use gpu::Gpu;
 pub use installation::LoaderCache;
+pub use passthrough::holding_node;
 
 pub(crate) use installation::Installation;

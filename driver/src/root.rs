@@ -25,6 +25,18 @@ impl Root {
     pub fn seen_by_runtime(&self, path: &str) -> PathBuf {
         join(&self.runtime, path)
     }
+
+    /// A device node of the node for a container. No permission to make nodes is ever given ("rw", not "rwm").
+    pub(crate) fn device_node(&self, path: String) -> cdi::DeviceNode {
+        let on_host = self.seen_by_runtime(&path).to_string_lossy().into_owned();
+        cdi::DeviceNode {
+            // Left out where it is the same: a spec without it is read by older runtimes too.
+            host_path: (on_host != path).then_some(on_host),
+            permissions: Some("rw".to_owned()),
+            path,
+            ..cdi::DeviceNode::default()
+        }
+    }
 }
 
 fn join(root: &Path, path: &str) -> PathBuf {

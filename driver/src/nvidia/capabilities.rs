@@ -5,7 +5,6 @@ use std::{fs, io};
 
 use cdi::{ContainerEdits, DeviceNode, DeviceType};
 
-use super::device_nodes::node;
 use crate::Root;
 
 /// A compute instance of a MIG device: what a container is given.
@@ -67,7 +66,7 @@ fn capability(root: &Root, file: &str) -> Result<DeviceNode, CapabilityError> {
     let name = format!("/dev/nvidia-caps/nvidia-cap{minor}");
     let there = root.seen_by_agent(&name);
     if there.exists() {
-        return Ok(node(root, &name));
+        return Ok(root.device_node(name));
     }
     let major = major(root).ok_or_else(|| CapabilityError::MissingNode { node: there, file: file.to_owned() })?;
     Ok(DeviceNode {
@@ -78,7 +77,7 @@ fn capability(root: &Root, file: &str) -> Result<DeviceNode, CapabilityError> {
         file_mode: value("DeviceFileMode"),
         // The type and both numbers are given, so no runtime looks for the node on the host.
         host_path: None,
-        ..node(root, &name)
+        ..root.device_node(name)
     })
 }
 

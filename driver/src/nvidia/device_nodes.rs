@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use cdi::DeviceNode;
 use tessera_vocabulary::PciAddress;
 
-use crate::{Host, Root};
+use crate::Host;
 
 /// The nodes that every CUDA program opens besides its GPU's own. Each is handed out where the node has it:
 /// nvidia-uvm appears when its module is loaded, nvidia-modeset only with the display stack.
@@ -37,16 +37,5 @@ fn rendering(host: &Host, address: PciAddress) -> Vec<DeviceNode> {
 fn find(host: &Host, path: &str) -> Option<DeviceNode> {
     let driver = host.nvidia().map(super::Installation::driver_root);
     let root = [Some(host.root()), driver].into_iter().flatten().find(|root| root.seen_by_agent(path).exists())?;
-    Some(node(root, path))
-}
-
-/// No permission to make nodes is ever given: "rw", not "rwm".
-pub(super) fn node(root: &Root, path: &str) -> DeviceNode {
-    let on_host = root.seen_by_runtime(path).to_string_lossy().into_owned();
-    DeviceNode {
-        // Left out where it is the same: a spec without it is read by older runtimes too.
-        host_path: (on_host != path).then_some(on_host),
-        permissions: Some("rw".to_owned()),
-        ..DeviceNode::new(path)
-    }
+    Some(root.device_node(path.to_owned()))
 }
