@@ -12,7 +12,7 @@ use simulated_hardware::{Machine, Profile};
 use simulated_sysfs::{Added, Driver, Id, Mounted, Setup, WhileHeld};
 use tempfile::TempDir;
 use tessera_driver::vfio::{Action, Binding, Class, Interface, Original, Rebinder, Rebinding, VfioError, VfioState};
-use tessera_driver::{Root, nvidia};
+use tessera_driver::{Backend, Root, nvidia};
 use tessera_vocabulary::PciAddress;
 
 const GPU: &str = "0000:1b:00.0";
@@ -151,6 +151,26 @@ fn a_gpu_goes_to_user_space_and_comes_back() {
         node.rebinder.take_back(&rebinding, soon()).unwrap();
         node.assert_untouched();
     }
+}
+
+#[test]
+fn a_gpu_of_user_space_is_on_the_bus_and_not_nvmls() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = simulated_hardware::library().unwrap();
+    let machine = Machine::create(directory.path(), &Profile::named("dgx-h100").unwrap(), &library).unwrap();
+    let _kernel = Mounted::boot(machine.root(), Setup::default()).unwrap();
+    let root = Root::new(machine.root(), "/");
+    let rebinder = Rebinder::new(root.clone(), "/proc");
+    let counts = || {
+        let found = nvidia::Nvidia::new(root.clone(), root.clone()).discover().unwrap();
+        (found.accelerators.len(), found.on_the_bus.len())
+    };
+    assert_eq!(counts(), (8, 8));
+    let rebinding = rebinder.plan(at(GPU), Vec::new(), soon()).unwrap();
+    rebinder.bind(&rebinding, soon()).unwrap();
+    assert_eq!(counts(), (7, 8));
+    rebinder.take_back(&rebinding, soon()).unwrap();
+    assert_eq!(counts(), (8, 8));
 }
 
 #[test]

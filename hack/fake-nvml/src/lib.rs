@@ -17,6 +17,7 @@
 
 mod abi;
 mod api;
+mod binding;
 mod call;
 mod handle;
 mod locate;

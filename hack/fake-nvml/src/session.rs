@@ -8,6 +8,7 @@ use simulated_hardware::state_file::{Stamp, StateFile};
 use simulated_hardware::{Hardware, NvmlError, PciAddress, is_known_to};
 
 use crate::abi::Result;
+use crate::binding::has_driver;
 use crate::locate;
 use crate::view::View;
 
@@ -20,7 +21,7 @@ struct Session {
     state: StateFile,
     stamp: Stamp,
     hardware: Arc<Hardware>,
-    /// Positions of the GPUs that enumeration gives out: those that were present when it last looked.
+    /// Positions of the GPUs that enumeration gives out: those that were present, and the driver's, when it last looked.
     visible: Arc<[usize]>,
     /// Calls that each fault has matched, by the fault's number.
     matched: HashMap<u64, u64>,
@@ -132,7 +133,8 @@ impl Session {
     }
 
     fn look_again(&mut self) {
-        let present = self.hardware.gpus.iter().enumerate().filter(|(_, gpu)| gpu.present);
+        let present =
+            self.hardware.gpus.iter().enumerate().filter(|(_, gpu)| gpu.present && has_driver(&self.state, gpu));
         self.visible = present.map(|(position, _)| position).collect();
     }
 
