@@ -23,6 +23,7 @@ struct Node {
     machine: Machine,
     rebinder: Rebinder,
     _directory: TempDir,
+    _terminal: Option<fs::File>,
 }
 
 impl Node {
@@ -34,12 +35,12 @@ impl Node {
         let machine = Machine::create(&directory.path().join("root"), &profile, &library).unwrap();
         let kernel = Mounted::boot(machine.root(), setup).unwrap();
         let rebinder = Rebinder::new(Root::new(machine.root(), "/"), "/proc");
-        Self { kernel, machine, rebinder, _directory: directory }
+        Self { kernel, machine, rebinder, _directory: directory, _terminal: None }
     }
 
-    /// With a GPU that nobody else on this machine can hold: the nodes of all simulated machines are the same devices.
+    /// With a first GPU that no other test holds: the nodes of all simulated machines are the same devices.
     fn with_minor(setup: Setup, minor: u32) -> Self {
-        let node = Self::new(setup);
+        let node = Self { _terminal: Some(only_here(minor)), ..Self::new(setup) };
         node.machine.run(&["set", "0", &format!("minor={minor}")]).unwrap();
         node
     }
@@ -90,6 +91,13 @@ impl Node {
         assert_eq!(state.driver_override, None);
         assert!(state.legacy().is_none() && state.iommufd().is_none());
     }
+}
+
+/// Keeps out the same test of another run.
+fn only_here(minor: u32) -> fs::File {
+    let file = fs::File::create(std::env::temp_dir().join(format!("simulated-nvidia{minor}.lock"))).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 struct Held(Child);
@@ -249,16 +257,19 @@ fn a_process_that_holds_the_device_is_named_and_nothing_is_done_to_it() {
 
 #[test]
 fn a_virtual_machine_that_still_runs_is_named() {
+    // Not the GPU of the other tests: its nodes too are the same devices on all simulated machines.
+    let gpu = "0000:df:00.0";
+    let _terminal = only_here(40);
     let node = Node::new(Setup::default());
-    let rebinding = node.plan().unwrap();
+    let rebinding = node.rebinder.plan(at(gpu), Vec::new(), soon()).unwrap();
     let state = node.rebinder.bind(&rebinding, soon()).unwrap();
     let holder = node.holder(&state.iommufd().unwrap().node()[1..]);
     let error = node.rebinder.take_back(&rebinding, within(100)).unwrap_err();
     assert!(error.to_string().contains(&format!("held by sleep (pid {}", holder.0.id())), "{error}");
-    assert!(node.state(GPU).is_passed_through());
+    assert!(node.state(gpu).is_passed_through());
     drop(holder);
     node.rebinder.take_back(&rebinding, soon()).unwrap();
-    node.assert_untouched();
+    assert_eq!(node.driver(gpu).as_deref(), Some("nvidia"));
 }
 
 #[test]

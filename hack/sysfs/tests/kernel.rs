@@ -23,6 +23,16 @@ struct Node {
     _directory: TempDir,
 }
 
+/// A machine whose first GPU no other test holds, nor the same one of another run: the nodes of all simulated machines
+/// are the same devices.
+fn only_here(setup: Setup, minor: u32) -> (Node, fs::File) {
+    let file = fs::File::create(std::env::temp_dir().join(format!("simulated-nvidia{minor}.lock"))).unwrap();
+    file.lock().unwrap();
+    let node = Node::new(setup);
+    node.machine.run(&["set", "0", &format!("minor={minor}")]).unwrap();
+    (node, file)
+}
+
 impl Node {
     fn new(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -160,8 +170,7 @@ fn a_dynamic_id_makes_vfio_take_what_is_free() {
 
 #[test]
 fn nvidia_does_not_let_go_while_a_process_holds_the_device() {
-    let node = Node::new(Setup::default());
-    node.machine.run(&["set", "0", "minor=16"]).unwrap();
+    let (node, _lock) = only_here(Setup::default(), 16);
     let holder = node.holder("dev/nvidia16");
     let (sender, receiver) = mpsc::channel();
     let (path, probe) = (node.path(UNBIND_NVIDIA), node.path(PROBE));
@@ -190,8 +199,7 @@ fn nvidia_does_not_let_go_while_a_process_holds_the_device() {
 fn a_driver_may_refuse_instead() {
     let mut setup = Setup::default();
     setup.driver("nvidia").unwrap().while_held = WhileHeld::Refuses;
-    let node = Node::new(setup);
-    node.machine.run(&["set", "0", "minor=17"]).unwrap();
+    let (node, _lock) = only_here(setup, 17);
     let holder = node.holder("dev/nvidia17");
     assert_eq!(node.write(UNBIND_NVIDIA, GPU), Err(EBUSY));
     assert_eq!(node.driver(GPU).as_deref(), Some("nvidia"));
@@ -261,8 +269,7 @@ fn what_is_on_the_bus_is_what_the_machine_says() {
 
 #[test]
 fn it_ends_without_a_trace_also_under_those_who_wait() {
-    let node = Node::new(Setup::default());
-    node.machine.run(&["set", "0", "minor=18"]).unwrap();
+    let (node, _lock) = only_here(Setup::default(), 18);
     let holder = node.holder("dev/nvidia18");
     let path = node.path(UNBIND_NVIDIA);
     let waiting = thread::spawn(move || write(&path, GPU));
@@ -310,8 +317,7 @@ fn what_a_killed_kernel_left_is_cleared_up() {
 #[test]
 #[ignore = "does not end"]
 fn serves_and_waits() {
-    let node = Node::new(Setup::default());
-    node.machine.run(&["set", "0", "minor=19"]).unwrap();
+    let (node, _lock) = only_here(Setup::default(), 19);
     let _held = fs::File::open(node.path("dev/nvidia19")).unwrap();
     println!("{}", node.machine.root().display());
     node.write(UNBIND_NVIDIA, GPU).unwrap();
