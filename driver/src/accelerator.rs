@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use tessera_vocabulary::{DeviceName, PciAddress, attributes::standard};
+use tessera_vocabulary::attributes::{nvidia as vendor, portable, standard};
+use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
-use crate::{Host, nvidia};
+use crate::{Host, Made, Partitioning, Placement, Shape, nvidia};
 
 /// A physical accelerator, known by its PCI address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Accelerator {
     pub address: PciAddress,
     /// What is near it.
     pub locality: Locality,
+    /// How it can be cut. `None` where it cannot.
+    pub partitioning: Option<Partitioning>,
     /// What its vendor's driver says about it.
     pub facts: Facts,
 }
@@ -76,6 +79,59 @@ impl Accelerator {
     pub fn capacities(&self) -> BTreeMap<&'static str, u64> {
         match &self.facts {
             Facts::NvidiaGpu(gpu) => gpu.capacities(),
+        }
+    }
+
+    /// The name under which a partition of it is published.
+    pub fn partition_name(&self, shape: &Shape, placement: Placement) -> DeviceName {
+        DeviceName::mig(self.address, &shape.name, shape.id, placement.start)
+    }
+
+    /// The attributes of a partition of it. `made` is what is known of one that nobody here made, and that is therefore
+    /// the same for as long as it is offered.
+    pub fn partition_attributes(&self, shape: &Shape, made: Option<&Made>) -> BTreeMap<&'static str, AttributeValue> {
+        let Facts::NvidiaGpu(gpu) = &self.facts;
+        let mut attributes = self.attributes();
+        attributes.remove(vendor::UUID);
+        attributes.insert(vendor::TYPE, vendor::TYPE_MIG.into());
+        attributes.insert(vendor::PARENT_UUID, gpu.uuid.as_str().into());
+        attributes.insert(vendor::PROFILE, shape.name.as_str().into());
+        attributes.insert(portable::KIND, portable::KIND_PARTITION.into());
+        if let Some(made) = made {
+            attributes.insert(vendor::UUID, made.uuid.as_str().into());
+        }
+        attributes
+    }
+
+    /// The capacities of a partition of it.
+    pub fn partition_capacities(&self, shape: &Shape) -> BTreeMap<&'static str, u64> {
+        let resources = shape.resources;
+        BTreeMap::from([
+            (capacities::NVIDIA_MEMORY, resources.memory_bytes),
+            (capacities::MEMORY, resources.memory_bytes),
+            (capacities::MULTIPROCESSORS, resources.multiprocessors.into()),
+            (capacities::COPY_ENGINES, resources.copy_engines.into()),
+            (capacities::DECODERS, resources.decoders.into()),
+            (capacities::ENCODERS, resources.encoders.into()),
+            (capacities::JPEG_ENGINES, resources.jpeg_engines.into()),
+            (capacities::OFA_ENGINES, resources.ofa_engines.into()),
+        ])
+    }
+
+    /// What its driver knows it by: the UUID.
+    pub fn uuid(&self) -> &str {
+        match &self.facts {
+            Facts::NvidiaGpu(gpu) => &gpu.uuid,
+        }
+    }
+
+    /// What a container that is granted a partition of it must see.
+    ///
+    /// # Errors
+    /// When the node lacks what the container needs; the text says what and what to do.
+    pub fn partition_edits(&self, made: &Made, host: &Host) -> Result<cdi::ContainerEdits, nvidia::PartitionError> {
+        match &self.facts {
+            Facts::NvidiaGpu(gpu) => gpu.partition_edits(self.address, made, host),
         }
     }
 

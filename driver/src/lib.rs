@@ -7,9 +7,11 @@
 mod accelerator;
 mod backend;
 mod host;
+mod partitioning;
 mod root;
 mod sysfs;
 mod version;
+mod work;
 
 pub mod nvidia;
 pub mod vfio;
@@ -17,4 +19,6 @@ pub mod vfio;
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
 pub use backend::{Backend, Discovery, DiscoveryError};
 pub use host::Host;
+pub use partitioning::{Made, Partition, Partitioning, Placement, Resources, Shape};
 pub use root::Root;
+pub use work::{Outcome, Work, WorkError, Workbench};

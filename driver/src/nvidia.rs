@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod containers;
+mod cutting;
 mod device_nodes;
 mod discovery;
 mod driver_files;
@@ -10,12 +11,17 @@ mod handing_out;
 mod installation;
 mod library;
 mod passthrough;
+mod session;
+mod workbench;
 
 pub use capabilities::{CapabilityError, MigInstance, mig_capabilities};
+pub use containers::PartitionError;
 pub use device_nodes::MissingNode;
 pub use discovery::Nvidia;
 pub use gpu::Gpu;
 pub use installation::LoaderCache;
 pub use passthrough::holding_node;
+pub use session::Session;
+pub use workbench::NvidiaWorkbench;
 
 pub(crate) use installation::Installation;

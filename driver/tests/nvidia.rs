@@ -4,6 +4,7 @@
 
 use simulated_hardware::{Machine, Profile};
 use tempfile::TempDir;
+use tessera_driver::nvidia::Session;
 use tessera_driver::{
     Accelerator, AttributeValue, Backend, DiscoveryError, Host, Root, nvidia::LoaderCache, nvidia::Nvidia,
 };
@@ -31,7 +32,7 @@ impl Node {
     }
 
     fn backend(&self) -> Nvidia {
-        Nvidia::new(self.root(), self.root())
+        Nvidia::new(self.root(), Session::new(self.root()))
     }
 
     fn run(&self, command: &str) {
@@ -97,7 +98,7 @@ fn a_container_is_given_the_nodes_of_its_gpu_and_no_right_to_make_others() {
 fn the_container_runtime_may_see_the_node_elsewhere() {
     let node = Node::new("dgx-h100");
     let root = Root::new(node.directory.path(), "/run/node");
-    let found = Nvidia::new(root.clone(), root.clone()).discover().unwrap();
+    let found = Nvidia::new(root.clone(), Session::new(root.clone())).discover().unwrap();
     let edits = found.accelerators[0].container_edits(&Host::new(root)).unwrap();
     assert!(edits.device_nodes.iter().all(|node| node.host_path == Some(format!("/run/node{}", node.path))));
 }

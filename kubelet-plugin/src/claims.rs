@@ -4,24 +4,25 @@
 //! Files are written on the async workers: both directories are in memory, and handing the work to another thread would
 //! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use kube::Client;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, Ledger, PreparedDevice, Record, Refusal,
-    StoredRecord, allocations, execute, plan, repair, revert,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
+    StoredRecord, allocations, complete, execute, plan, repair,
 };
-use tessera_driver::Host;
+use tessera_driver::{Host, WorkError};
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
 use crate::disk::{Disk, DiskError};
 use crate::hardware::Observed;
 use crate::ledger::Transaction;
+use crate::locks::Locks;
 use crate::metrics::{Metrics, Operation};
 use crate::notices::{Notice, Notices};
+use crate::works::Works;
 
 /// Before the first look at the hardware.
 static NOTHING: Inventory = Inventory::EMPTY;
@@ -33,8 +34,9 @@ pub(crate) struct Claims {
     client: Client,
     observed: Observed,
     disk: Disk,
-    /// One lock a claim that is being worked on.
-    busy: Mutex<HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>>,
+    works: Works,
+    /// Claims that are being worked on.
+    busy: Locks<ClaimUid>,
     metrics: Metrics,
     notices: Notices,
 }
@@ -48,6 +50,8 @@ pub(crate) enum OperationError {
     Claim(#[from] ClaimError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    Work(#[from] WorkError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -63,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) client: Client,
     pub(crate) observed: Observed,
     pub(crate) disk: Disk,
+    pub(crate) works: Works,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -70,8 +75,8 @@ pub(crate) struct Parts {
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, host, client, observed, disk, metrics, notices } = parts;
-        let claims = Self { identity, host, client, observed, disk, busy: Mutex::default(), metrics, notices };
+        let Parts { identity, host, client, observed, disk, works, metrics, notices } = parts;
+        let claims = Self { identity, host, client, observed, disk, works, busy: Locks::default(), metrics, notices };
         let prepared = claims.in_ledger(|ledger| Ok(ledger.ledger().records().count()))?;
         info!(claims = prepared, "took over the ledger");
         if claims.disk.ledger.is_alone() {
@@ -158,8 +163,8 @@ impl Claims {
     }
 
     async fn prepare_exclusively(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
-        let _busy = self.exclusively(&claim.uid).await;
-        if let Some(devices) = self.prepared_before(claim)? {
+        let _busy = self.busy.hold(claim.uid.clone()).await;
+        if let Some(devices) = self.prepared_before(claim).await? {
             return Ok(devices);
         }
         let object = api::claim(&self.client, &claim.namespace, &claim.name).await?;
@@ -167,22 +172,42 @@ impl Claims {
         if allocations.is_empty() {
             return Ok(Vec::new());
         }
-        self.carry_out(claim, &allocations)
+        self.carry_out(claim, &allocations).await
     }
 
-    /// Answers from the ledger, once it is true that the container can be started with the answer.
-    fn prepared_before(&self, claim: &ClaimRef) -> Result<Option<Vec<PreparedDevice>>, OperationError> {
-        let (devices, mended) = self.in_ledger(|ledger| {
+    /// Answers from the ledger, once it is true that the container can be started with the answer. What was begun and not
+    /// finished, or is no longer so, is undone, to be done anew.
+    async fn prepared_before(&self, claim: &ClaimRef) -> Result<Option<Vec<PreparedDevice>>, OperationError> {
+        let (known, mended) = self.in_ledger(|ledger| {
             let Some(stored) = ledger.ledger().get(&claim.uid) else { return Ok((None, false)) };
-            let inventory = self.observed.borrow();
-            for device in &stored.record().devices {
-                inventory.as_ref().unwrap_or(&NOTHING).ready(&device.device)?;
+            let record = stored.record();
+            if !record.is_whole() || record.work().next().is_some() {
+                return Ok((Some(Before::Worked(Box::new(record.clone()))), false));
             }
-            let devices = stored.record().devices.clone();
-            Ok((Some(devices), self.mend_in(ledger, &claim.uid)?))
+            self.check(record)?;
+            let devices = record.devices.clone();
+            Ok((Some(Before::Ready(devices)), self.mend_in(ledger, &claim.uid)?))
         })?;
         self.tell_if(mended, claim);
-        Ok(devices)
+        match known {
+            None => Ok(None),
+            Some(Before::Ready(devices)) => Ok(Some(devices)),
+            Some(Before::Worked(record)) => {
+                if record.is_whole() && self.works.hold(&record).await {
+                    self.check(&record)?;
+                    self.mend(claim)?;
+                    return Ok(Some(record.devices));
+                }
+                warn!(%claim, uid = %claim.uid, "what was done for it is not whole any more; doing it anew");
+                self.forget(&claim.uid).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn check(&self, record: &Record) -> Result<(), Refusal> {
+        let inventory = self.observed.borrow();
+        record.devices.iter().try_for_each(|device| inventory.as_ref().unwrap_or(&NOTHING).check(&device.device))
     }
 
     /// Does again what is missing or damaged of a claim, if it is still prepared.
@@ -208,34 +233,65 @@ impl Claims {
     }
 
     /// Does all that a claim needs, or nothing.
-    fn carry_out(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Vec<PreparedDevice>, OperationError> {
-        let record = self.reserve(claim, allocations)?;
-        if let Err(failed) = execute(&self.disk, &record.steps(&self.identity)?) {
-            for error in &failed.left {
-                warn!(%claim, uid = %claim.uid, %error, "not undone; the claim keeps it until the kubelet calls again");
+    async fn carry_out(
+        &self,
+        claim: &ClaimRef,
+        allocations: &[Allocation],
+    ) -> Result<Vec<PreparedDevice>, OperationError> {
+        let done = match self.reserve(claim, allocations)? {
+            record if record.is_whole() => self.describe(record),
+            record => match self.works.carry_out(record).await {
+                Ok(record) => self.complete(record).and_then(|record| self.describe(record)),
+                Err(error) => Err(error.into()),
+            },
+        };
+        match done {
+            Ok(devices) => Ok(devices),
+            Err(cause) => {
+                if let Err(error) = self.forget(&claim.uid).await {
+                    warn!(%claim, uid = %claim.uid, %error, "not undone; the claim keeps it until the kubelet calls again");
+                }
+                Err(cause)
             }
-            if failed.left.is_empty()
-                && let Err(error) = self.forget(&claim.uid)
-            {
-                warn!(%claim, uid = %claim.uid, %error, "the record stays until the kubelet calls again");
-            }
-            return Err(failed.cause.into());
         }
-        Ok(record.devices)
     }
 
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
     fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
-        let inventory = self.observed.borrow().clone().unwrap_or_default();
-        let edits = |accelerator: &tessera_driver::Accelerator| {
-            accelerator.container_edits(&self.host).map_err(|error| error.to_string())
-        };
+        let inventory = self.inventory();
         self.in_ledger(|ledger| {
+            let edits = |part: Part<'_>| self.edits(part);
             let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;
-            let stored = StoredRecord::encode(record.clone()).map_err(|_| OperationError::Internal)?;
-            ledger.insert(stored).map_err(DiskError::from)?;
-            Ok(record)
+            keep(ledger, record)
         })
+    }
+
+    /// Keeps what came of the work.
+    fn complete(&self, record: Record) -> Result<Record, OperationError> {
+        let inventory = self.inventory();
+        self.in_ledger(|ledger| {
+            let edits = |part: Part<'_>| self.edits(part);
+            let record = complete(&self.identity, record, &inventory, ledger.ledger(), edits)?;
+            keep(ledger, record)
+        })
+    }
+
+    fn describe(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+        execute(&self.disk, &record.steps(&self.identity)?).map_err(|failed| failed.cause)?;
+        Ok(record.devices)
+    }
+
+    fn edits(&self, part: Part<'_>) -> Result<cdi::ContainerEdits, String> {
+        match part {
+            Part::Whole(accelerator) => accelerator.container_edits(&self.host).map_err(|error| error.to_string()),
+            Part::Partition(accelerator, made) => {
+                accelerator.partition_edits(made, &self.host).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn inventory(&self) -> Inventory {
+        self.observed.borrow().clone().unwrap_or_default()
     }
 
     fn in_ledger<T>(
@@ -249,8 +305,8 @@ impl Claims {
     pub(crate) async fn unprepare(&self, claim: &ClaimRef) -> Result<(), OperationError> {
         let started = Instant::now();
         let result = {
-            let _busy = self.exclusively(&claim.uid).await;
-            self.forget(&claim.uid)
+            let _busy = self.busy.hold(claim.uid.clone()).await;
+            self.forget(&claim.uid).await
         };
         self.metrics.operation(Operation::Unprepare, result.is_ok(), started.elapsed());
         match &result {
@@ -260,48 +316,42 @@ impl Claims {
         result
     }
 
-    /// What cannot be removed now keeps its record, and the kubelet calls again. While nobody else changes the ledger:
-    /// another agent that still sees the record would write again what was just removed.
-    fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        self.in_ledger(|ledger| {
-            match ledger.ledger().get(uid).map(|stored| stored.record().steps(&self.identity)).transpose()? {
-                Some(steps) => {
-                    if let Some(error) = revert(&self.disk, &steps).pop() {
-                        return Err(error.into());
-                    }
-                }
-                // Nothing is known of it, which does not mean that nothing is there.
-                None => self.disk.remove_spec(&self.identity.cdi_file(uid)?)?,
+    /// What cannot be removed now keeps its record, and the kubelet calls again.
+    async fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
+        // The spec first: no container is to be started any more with what is taken from under it.
+        if let Some(record) = self.in_ledger(|ledger| self.withdraw(ledger, uid))? {
+            self.works.undo(&record).await?;
+            self.in_ledger(|ledger| Ok(ledger.remove(uid).map_err(DiskError::from)?))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the spec, and the record with it if nothing was done to the hardware; else says what was, and marks it.
+    /// While nobody else changes the ledger: another agent that still sees the record as whole would write the spec again.
+    fn withdraw(&self, ledger: &mut Transaction<'_>, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
+        self.disk.remove_spec(&self.identity.cdi_file(uid)?)?;
+        let worked = ledger.ledger().get(uid).map(StoredRecord::record).filter(|record| record.work().next().is_some());
+        match worked.cloned() {
+            Some(record) if record.ending => Ok(Some(record)),
+            Some(record) => keep(ledger, Record { ending: true, ..record }).map(Some),
+            None => {
+                ledger.remove(uid).map_err(DiskError::from)?;
+                Ok(None)
             }
-            Ok(ledger.remove(uid).map_err(DiskError::from)?)
-        })
-    }
-
-    /// Waits until no other call works on the claim.
-    async fn exclusively(&self, uid: &ClaimUid) -> Busy<'_> {
-        let lock = self.busy().entry(uid.clone()).or_default().clone();
-        Busy { claims: self, uid: uid.clone(), guard: Some(lock.lock_owned().await) }
-    }
-
-    fn busy(&self) -> MutexGuard<'_, HashMap<ClaimUid, Arc<tokio::sync::Mutex<()>>>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A claim that is being worked on.
-struct Busy<'a> {
-    claims: &'a Claims,
-    uid: ClaimUid,
-    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.guard.take();
-        let mut busy = self.claims.busy();
-        // Only the map has it: nobody waits.
-        if busy.get(&self.uid).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            busy.remove(&self.uid);
         }
     }
+}
+
+/// What is known of a claim that is prepared again.
+enum Before {
+    /// All that it needs is in files.
+    Ready(Vec<PreparedDevice>),
+    /// Something was done to the hardware, or begun.
+    Worked(Box<Record>),
+}
+
+fn keep(ledger: &mut Transaction<'_>, record: Record) -> Result<Record, OperationError> {
+    let stored = StoredRecord::encode(record.clone()).map_err(|_| OperationError::Internal)?;
+    ledger.insert(stored).map_err(DiskError::from)?;
+    Ok(record)
 }

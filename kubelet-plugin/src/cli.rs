@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tessera_core::Offering;
 use tessera_driver::nvidia::LoaderCache;
 use tessera_driver::{Host, Root};
 use tessera_vocabulary::DriverName;
@@ -46,6 +47,9 @@ pub struct HardwareOptions {
     /// container. Without it, and for runtimes that run no hooks (gVisor, Kata), they are found by LD_LIBRARY_PATH.
     #[arg(long, global = true, env = "TESSERA_HOOK", value_name = "FILE")]
     pub hook: Option<PathBuf>,
+    /// What is offered besides whole accelerators and the partitions that were made by hand.
+    #[arg(long, global = true, env = "TESSERA_OFFER", value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub offer: Vec<Offer>,
     /// Name of the DRA driver for NVIDIA GPUs: sockets, CDI kind, slices and metrics follow it.
     #[arg(
         long,
@@ -66,6 +70,11 @@ impl HardwareOptions {
         Root::new(&self.root, self.root_on_host.as_ref().unwrap_or(&self.root))
     }
 
+    /// What is offered besides whole accelerators.
+    pub fn offering(&self) -> Offering {
+        Offering { partitions: self.offer.contains(&Offer::Partitions) }
+    }
+
     /// What of the node containers are handed.
     pub fn host(&self) -> Host {
         let loader_cache = self.hook.clone().map_or(LoaderCache::None, |path| LoaderCache::Hook { path });
@@ -78,6 +87,14 @@ impl HardwareOptions {
         let root = self.root();
         Root::new(root.seen_by_agent(&below), root.seen_by_runtime(&below))
     }
+}
+
+/// What can be offered besides whole accelerators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Offer {
+    /// Partitions (MIG devices of every profile at every place), which are made when a claim is prepared and removed
+    /// after it.
+    Partitions,
 }
 
 /// How to serve.
@@ -103,7 +120,7 @@ pub struct RunOptions {
     #[arg(long, env = "TESSERA_HTTP", default_value = "127.0.0.1:9464", value_name = "ADDRESS", value_parser = http_address)]
     pub http: Http,
     /// Seconds between two looks at the hardware, 0.05 to 3600.
-    #[arg(long, env = "TESSERA_RESCAN", default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "TESSERA_RESCAN", default_value = "1", value_name = "SECONDS", value_parser = seconds)]
     pub rescan: Duration,
     /// Seconds between two comparisons of the ledger with the files, the kubelet's pods and the API server, 0.05 to 3600.
     /// What nobody owns is removed after two of them.

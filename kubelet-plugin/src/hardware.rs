@@ -1,13 +1,14 @@
 //! The thread that looks at the hardware: NVML blocks, and may block for long, so it never runs on an async worker.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tessera_core::Inventory;
-use tessera_driver::Backend;
+use tessera_core::{Inventory, Offering};
+use tessera_driver::{Backend, Work};
 use tessera_vocabulary::DeviceName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +19,57 @@ use crate::notices::{Notice, Notices};
 
 /// How often it is checked whether a look hangs.
 const PULSE: Duration = Duration::from_secs(5);
+/// So often a look is repeated that the agent's own work came between.
+const LOOKS: u32 = 5;
 /// A look at many GPUs whose driver has to be woken for each takes seconds; what takes longer than this hangs.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the hardware was like at the last look. `None` before the first.
 pub(crate) type Observed = watch::Receiver<Option<Inventory>>;
+
+/// What is known of the hardware, and the way to say that it was changed since the last look. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Hardware {
+    observed: Arc<watch::Sender<Option<Inventory>>>,
+    /// How often it was changed: a look that began before a change and ended after it may have seen either.
+    changes: Arc<AtomicU64>,
+}
+
+impl Hardware {
+    /// Before the first look.
+    pub(crate) fn new() -> Self {
+        Self { observed: Arc::new(watch::Sender::new(None)), changes: Arc::default() }
+    }
+
+    /// What was seen, now and from now on.
+    pub(crate) fn observed(&self) -> Observed {
+        self.observed.subscribe()
+    }
+
+    /// Something that a claim had was removed: what was seen of it is no longer so. To be said before the ledger forgets
+    /// whose it was.
+    pub(crate) fn undone(&self, work: &Work) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.observed.send_if_modified(|current| {
+            let next = current.clone().map(|inventory| inventory.without(work));
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+    }
+
+    /// Looks until nothing was changed meanwhile.
+    fn look<T>(&self, mut look: impl FnMut() -> T) -> T {
+        for _ in 0..LOOKS {
+            let before = self.changes.load(Ordering::SeqCst);
+            let seen = look();
+            if self.changes.load(Ordering::SeqCst) == before {
+                return seen;
+            }
+        }
+        look()
+    }
+}
 
 /// Stops the thread when dropped; a look that hangs is not waited for.
 pub(crate) struct Watching {
@@ -48,24 +95,26 @@ impl Watching {
 }
 
 /// Looks at the hardware now and then every `interval`, and tells when something changed.
-/// `held` names the devices that claims hold: they are never forgotten.
+/// `in_use` names the accelerators that claims have: they are never forgotten.
 pub(crate) fn watch(
     mut backend: impl Backend + 'static,
     interval: Duration,
-    held: impl Fn() -> BTreeSet<DeviceName> + Send + 'static,
+    offering: Offering,
+    in_use: impl Fn() -> BTreeSet<DeviceName> + Send + 'static,
     metrics: Metrics,
-) -> std::io::Result<(Observed, Watching)> {
-    let (observed, receiver) = watch::channel(None);
+) -> std::io::Result<(Hardware, Watching)> {
+    let hardware = Hardware::new();
+    let watched = hardware.clone();
     let (stop, stopped) = mpsc::channel::<()>();
     let begun = Arc::<Mutex<Option<Instant>>>::default();
     let looking = Arc::clone(&begun);
     thread::Builder::new().name("hardware".to_owned()).spawn(move || {
-        let mut inventory = Inventory::default();
+        let mut inventory = Inventory::new(offering);
         let mut trouble = String::new();
         loop {
             *looking.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            let (next, now_wrong) = match backend.discover() {
-                Ok(found) => (inventory.after(&found, &held()), found.problems.join("; ")),
+            let (next, now_wrong) = match watched.look(|| backend.discover()) {
+                Ok(found) => (inventory.after(&found, &in_use()), found.problems.join("; ")),
                 Err(error) => {
                     metrics.discovery_failed();
                     (inventory.unreachable(&error.to_string()), error.to_string())
@@ -77,7 +126,7 @@ pub(crate) fn watch(
                 trouble = now_wrong;
             }
             metrics.observed(&next);
-            observed.send_if_modified(|current| {
+            watched.observed.send_if_modified(|current| {
                 let changed = current.as_ref() != Some(&next);
                 if changed {
                     info!(devices = next.devices().len(), "the hardware changed");
@@ -91,7 +140,7 @@ pub(crate) fn watch(
             }
         }
     })?;
-    Ok((receiver, Watching { _stop: stop, begun }))
+    Ok((hardware, Watching { _stop: stop, begun }))
 }
 
 /// Said once for each change, not at each look.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::{Stream, StreamExt, stream};
 use tessera_core::Condition;
 use tessera_kubelet_api::{health_v1, health_v1alpha1};
+use tessera_vocabulary::DeviceName;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -41,14 +42,14 @@ impl Health {
         let observed = self.observed.clone();
         stream::select(changes, repeats).map(move |()| {
             let inventory = observed.borrow().clone().unwrap_or_default();
-            let report = |device: &tessera_core::Device| Report {
-                device: device.accelerator.name().to_string(),
-                trouble: match &device.condition {
+            let report = |(device, condition): (DeviceName, &Condition)| Report {
+                device: device.to_string(),
+                trouble: match condition {
                     Condition::Ready => None,
                     Condition::Lost { cause } => Some(cause.clone()),
                 },
             };
-            inventory.devices().iter().map(report).collect()
+            inventory.names().map(report).collect()
         })
     }
 }

@@ -7,7 +7,10 @@ use comfy_table::{Table, presets};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde_json::{Value, json};
 use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, slices};
-use tessera_driver::{AttributeValue, Backend, nvidia::Nvidia};
+use tessera_driver::{
+    AttributeValue, Backend,
+    nvidia::{Nvidia, Session},
+};
 use tessera_vocabulary::{attributes::portable, capacities};
 
 use crate::cli::{HardwareOptions, InspectOptions, InspectOutput};
@@ -17,11 +20,12 @@ use crate::cli::{HardwareOptions, InspectOptions, InspectOutput};
 /// # Errors
 /// When there is no usable driver on the node.
 pub fn inspect(hardware: &HardwareOptions, options: &InspectOptions) -> anyhow::Result<()> {
-    let found = Nvidia::new(hardware.root(), hardware.nvidia_driver_root()).discover()?;
+    let session = Session::new(hardware.nvidia_driver_root());
+    let found = Nvidia::new(hardware.root(), session).discover()?;
     for problem in &found.problems {
         eprintln!("tessera-agent: {problem}");
     }
-    let inventory = Inventory::default().after(&found, &Default::default());
+    let inventory = Inventory::new(hardware.offering()).after(&found, &Default::default());
     let text = match options.output {
         InspectOutput::Table => table(&inventory),
         InspectOutput::Json => pretty(&Value::Array(inventory.devices().iter().map(device).collect()))?,

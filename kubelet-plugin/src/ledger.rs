@@ -87,9 +87,9 @@ impl SharedLedger {
         self.alone
     }
 
-    /// Every device that some claim holds, as far as is known without waiting for another agent.
-    pub(crate) fn held(&self) -> BTreeSet<DeviceName> {
-        self.known().ledger.held()
+    /// Every accelerator that some claim has, or a part of it, as far as is known without waiting for another agent.
+    pub(crate) fn accelerators_in_use(&self) -> BTreeSet<DeviceName> {
+        self.known().ledger.accelerators_in_use()
     }
 
     /// The ledger as far as is known without waiting for another agent.

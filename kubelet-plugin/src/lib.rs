@@ -17,6 +17,7 @@ mod health;
 mod http;
 mod inspect;
 mod ledger;
+mod locks;
 mod metrics;
 mod notices;
 mod pod_resources;
@@ -27,6 +28,7 @@ mod registration;
 mod run;
 mod sockets;
 mod store;
+mod works;
 
 pub use inspect::inspect;
 pub use run::run;

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tessera_core::Identity;
-use tessera_driver::nvidia::Nvidia;
+use tessera_driver::nvidia::{Nvidia, NvidiaWorkbench, Session};
 use tessera_kubelet_api::{
     dra_v1::dra_plugin_server::DraPluginServer as DraV1, dra_v1beta1::dra_plugin_server::DraPluginServer as DraV1Beta1,
     health_v1::dra_resource_health_server::DraResourceHealthServer as HealthV1,
@@ -39,6 +39,7 @@ use crate::reconciler::Reconciler;
 use crate::registration::{Plugin, register};
 use crate::sockets::Socket;
 use crate::store::{Store, boot_id};
+use crate::works::Works;
 use crate::{api, events, hardware};
 
 /// A prepare that comes right at the start should find the hardware looked at; a driver that hangs holds up no more.
@@ -59,7 +60,8 @@ pub fn run(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Result<(
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(16)
+        // Work on an accelerator may take a thread for half a minute.
+        .max_blocking_threads(64)
         .enable_all()
         .build()
         .context("no async runtime")?;
@@ -96,16 +98,20 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let ledger = SharedLedger::open(store, identity.boot_id.clone(), metrics.clone(), notices.clone());
     let ledger = Arc::new(ledger.context("--state-dir")?);
 
-    let backend = Nvidia::new(hardware.root(), hardware.nvidia_driver_root());
+    let session = Session::new(hardware.nvidia_driver_root());
+    let backend = Nvidia::new(hardware.root(), session.clone());
     let held = Arc::clone(&ledger);
-    let (observed, watching) = hardware::watch(backend, options.rescan, move || held.held(), metrics.clone())
+    let in_use = move || held.accelerators_in_use();
+    let (seen, watching) = hardware::watch(backend, options.rescan, hardware.offering(), in_use, metrics.clone())
         .context("no thread for the hardware")?;
+    let observed = seen.observed();
 
     let claims = Claims::take_over(Parts {
         identity: identity.clone(),
         host: hardware.host(),
         client: client.clone(),
         observed: observed.clone(),
+        works: Works::new(Arc::new(NvidiaWorkbench::new(session)), seen),
         disk: Disk { ledger: Arc::clone(&ledger), specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")? },
         metrics: metrics.clone(),
         notices: notices.clone(),

@@ -171,7 +171,8 @@ pub(crate) mod testing {
         let edits = cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() };
         let devices = vec![cdi::Device::new("gpu".parse().unwrap(), edits)];
         let spec = cdi::Spec::new(identity.cdi_kind().clone(), devices).document().unwrap();
-        StoredRecord::encode(Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec }).unwrap()
+        StoredRecord::encode(Record { boot_id: boot_id.to_owned(), claim, devices: Vec::new(), spec, ending: false })
+            .unwrap()
     }
 }
 

@@ -34,16 +34,25 @@ pub mod nvidia {
     /// String: how the GPU reaches system memory: `HMM`, `ATS` or `None`. Left out where NVML does not tell.
     pub const ADDRESSING_MODE: &str = "addressingMode";
 
+    /// String: of a MIG device, the UUID of its GPU.
+    pub const PARENT_UUID: &str = "parentUUID";
+    /// String: of a MIG device, its profile, "1g.10gb".
+    pub const PROFILE: &str = "profile";
+
     /// The value of [`TYPE`] for a whole GPU.
     pub const TYPE_GPU: &str = "gpu";
+    /// The value of [`TYPE`] for a MIG device.
+    pub const TYPE_MIG: &str = "mig";
 }
 
 /// The portable set: the same meaning on every vendor.
 pub mod portable {
     /// String: who made the accelerator: `nvidia`.
     pub const VENDOR: &str = "tessera.dev/vendor";
-    /// String: what is allocated: `gpu` for a whole GPU.
+    /// String: what is allocated: `gpu` for a whole GPU, [`KIND_PARTITION`] for a part of an accelerator.
     pub const KIND: &str = "tessera.dev/kind";
+    /// The value of [`KIND`] for a part of an accelerator that has memory and engines of its own.
+    pub const KIND_PARTITION: &str = "partition";
     /// String: the product's name.
     pub const MODEL: &str = "tessera.dev/model";
     /// String: the architecture or generation in lower case: `hopper`.

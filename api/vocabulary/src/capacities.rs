@@ -5,3 +5,16 @@ pub const NVIDIA_MEMORY: &str = "memory";
 
 /// Bytes of device memory, by a name that is the same on every vendor.
 pub const MEMORY: &str = "tessera.dev/memory";
+
+/// Streaming multiprocessors of a MIG device, by NVIDIA's name; so are the engines below.
+pub const MULTIPROCESSORS: &str = "multiprocessors";
+/// Copy engines.
+pub const COPY_ENGINES: &str = "copyEngines";
+/// Video decoders.
+pub const DECODERS: &str = "decoders";
+/// Video encoders.
+pub const ENCODERS: &str = "encoders";
+/// JPEG decoders.
+pub const JPEG_ENGINES: &str = "jpegEngines";
+/// Optical flow accelerators.
+pub const OFA_ENGINES: &str = "ofaEngines";

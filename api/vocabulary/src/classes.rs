@@ -2,3 +2,6 @@
 
 /// Every whole NVIDIA GPU; the name and the meaning of NVIDIA's own class.
 pub const NVIDIA_GPU: &str = "gpu.nvidia.com";
+
+/// Every MIG device; the name and the meaning of NVIDIA's own class.
+pub const NVIDIA_MIG: &str = "mig.nvidia.com";

@@ -21,6 +21,18 @@ impl DeviceName {
         Self(format!("gpu-{domain:04x}-{bus:02x}-{device:02x}-{function:x}"))
     }
 
+    /// A MIG device: `gpu-0000-1b-00-0-mig-1g10gb-19-4` for profile `1g.10gb` with id 19 from memory slice 4 on. Ends as
+    /// NVIDIA's own driver ends its names.
+    pub fn mig(address: PciAddress, profile: &str, profile_id: u32, start: u32) -> Self {
+        let letter = |c: char| match c {
+            '+' => Some('-'),
+            c => Some(c.to_ascii_lowercase()).filter(|c| c.is_ascii_alphanumeric() || *c == '-'),
+        };
+        // What a driver may call a profile some day must not make a name too long.
+        let profile: String = profile.chars().filter_map(letter).take(16).collect();
+        Self(format!("{}-mig-{profile}-{profile_id}-{start}", Self::gpu(address)))
+    }
+
     /// The name as the API spells it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,6 +86,14 @@ mod tests {
         assert_eq!(name.as_str().parse(), Ok(name));
         // A VMD domain has five digits.
         assert_eq!(DeviceName::gpu("10000:01:02.3".parse().unwrap()).as_str(), "gpu-10000-01-02-3");
+    }
+
+    #[test]
+    fn a_mig_device_is_named_after_its_gpu_its_profile_and_its_place() {
+        let address = "10000:1b:00.0".parse().unwrap();
+        assert_eq!(DeviceName::mig(address, "1g.10gb+me", 20, 6).as_str(), "gpu-10000-1b-00-0-mig-1g10gb-me-20-6");
+        let long = DeviceName::mig(address, "1G.1000gb+something.new+and.more", u32::MAX, 7);
+        assert_eq!(long.as_str().parse(), Ok(long.clone()), "{}", long.as_str().len());
     }
 
     #[test]

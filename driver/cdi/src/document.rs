@@ -37,6 +37,13 @@ impl Document {
     }
 }
 
+/// An empty object, for which nobody takes a spec.
+impl Default for Document {
+    fn default() -> Self {
+        Self(serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default())
+    }
+}
+
 impl PartialEq for Document {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()

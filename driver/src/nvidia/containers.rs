@@ -1,8 +1,8 @@
 use cdi::ContainerEdits;
 use tessera_vocabulary::PciAddress;
 
-use super::{Gpu, MissingNode, device_nodes};
-use crate::Host;
+use super::{CapabilityError, Gpu, MigInstance, MissingNode, device_nodes, mig_capabilities};
+use crate::{Host, Made};
 
 impl Gpu {
     /// The device nodes of the GPU at this address and of its driver, and the driver's files.
@@ -14,6 +14,34 @@ impl Gpu {
         edits.env.insert(0, "NVIDIA_VISIBLE_DEVICES=void".to_owned());
         Ok(edits)
     }
+
+    /// The same for a MIG device: the GPU's node, and those that stand for the right to use the instance.
+    pub(crate) fn partition_edits(
+        &self,
+        address: PciAddress,
+        made: &Made,
+        host: &Host,
+    ) -> Result<ContainerEdits, PartitionError> {
+        let mut edits = self.container_edits(address, host)?;
+        let instance = MigInstance {
+            gpu_minor: self.minor,
+            gpu_instance: made.gpu_instance,
+            compute_instance: made.compute_instance,
+        };
+        edits.device_nodes.extend(mig_capabilities(host.root(), instance)?.device_nodes);
+        Ok(edits)
+    }
+}
+
+/// Why a partition cannot be handed to a container.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionError {
+    /// The GPU's own node.
+    #[error(transparent)]
+    Node(#[from] MissingNode),
+    /// The nodes of the instance.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
-use tessera_nvml::{GpuFacts, Library, Versions};
+use tessera_nvml::{CallError, GpuFacts, Library, Versions};
 use tessera_vocabulary::PciAddress;
 
-use super::{Gpu, library};
+use super::{Gpu, Session, cutting};
 use crate::version::strict;
-use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Root, sysfs};
+use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs};
 
 /// NVIDIA's PCI vendor id, and the class of displays and 3D controllers (bridges and audio functions are others).
 const PCI_VENDOR: &str = "0x10de";
@@ -15,32 +15,51 @@ const PCI_CLASS: &str = "0x03";
 /// The way to NVIDIA's GPUs.
 pub struct Nvidia {
     root: Root,
-    driver_root: Root,
-    session: Option<Session>,
-}
-
-/// NVML and the GPUs that were on the bus when it was opened: NVML counts GPUs only then.
-struct Session {
-    library: Library,
-    on_the_bus: BTreeSet<PciAddress>,
+    session: Session,
+    /// What GPUs can be cut into, by UUID: that stays, and takes dozens of calls to learn.
+    shapes: BTreeMap<String, Vec<Shape>>,
 }
 
 impl Nvidia {
-    /// Looks below `root` for `/sys`, and below `driver_root` for the driver's library: they differ where a container
-    /// installs the driver (`/run/nvidia/driver`). Touches nothing yet.
-    pub fn new(root: Root, driver_root: Root) -> Self {
-        Self { root, driver_root, session: None }
+    /// Looks below `root` for `/sys`. Touches nothing yet.
+    pub fn new(root: Root, session: Session) -> Self {
+        Self { root, session, shapes: BTreeMap::new() }
     }
 
-    fn open(&self, on_the_bus: BTreeSet<PciAddress>) -> Result<Session, DiscoveryError> {
-        let path = library::find(&self.driver_root).ok_or_else(|| DiscoveryError::NoDriver {
-            library: library::NVML,
-            root: self.driver_root.seen_by_agent("/").display().to_string(),
-        })?;
-        Ok(Session { library: Library::open(&path)?, on_the_bus })
+    fn look(&mut self, on_the_bus: BTreeSet<PciAddress>) -> Result<Discovery, DiscoveryError> {
+        let session = self.session.clone();
+        session.with(&on_the_bus.clone(), |library| {
+            let versions = library.versions()?;
+            let mut found = Discovery { on_the_bus, ..Discovery::default() };
+            for (index, gpu) in library.gpus()?.into_iter().enumerate() {
+                let read = gpu.and_then(|facts| Ok((self.partitioning(library, &facts)?, facts)));
+                let read = read.map_err(|error| error.to_string());
+                match read.and_then(|(partitioning, facts)| self.accelerator(facts, partitioning, &versions)) {
+                    Ok(accelerator) => found.accelerators.push(accelerator),
+                    Err(problem) => found.problems.push(format!("GPU {index}: {problem}")),
+                }
+            }
+            found.accelerators.sort_by_key(|accelerator| accelerator.address);
+            Ok(found)
+        })
     }
 
-    fn accelerator(&self, facts: GpuFacts, versions: &Versions) -> Result<Accelerator, String> {
+    fn partitioning(&mut self, library: &Library, facts: &GpuFacts) -> Result<Option<Partitioning>, CallError> {
+        let known = self.shapes.get(&facts.uuid).cloned();
+        let gpu = library.mig_gpu(&facts.uuid)?;
+        let partitioning = cutting::partitioning(&gpu, facts.compute_capability.0, known)?;
+        if let Some(partitioning) = &partitioning {
+            self.shapes.insert(facts.uuid.clone(), partitioning.shapes.clone());
+        }
+        Ok(partitioning)
+    }
+
+    fn accelerator(
+        &self,
+        facts: GpuFacts,
+        partitioning: Option<Partitioning>,
+        versions: &Versions,
+    ) -> Result<Accelerator, String> {
         let address = facts.pci_bus_id.parse().map_err(|error| format!("NVML's PCI address: {error}"))?;
         let (major, minor) = facts.compute_capability;
         let gpu = Gpu {
@@ -55,7 +74,8 @@ impl Nvidia {
             memory_bytes: facts.memory_bytes,
             addressing_mode: facts.addressing_mode,
         };
-        Ok(Accelerator { address, locality: sysfs::locality(&self.root, address), facts: Facts::NvidiaGpu(gpu) })
+        let locality = sysfs::locality(&self.root, address);
+        Ok(Accelerator { address, locality, partitioning, facts: Facts::NvidiaGpu(gpu) })
     }
 }
 
@@ -63,20 +83,10 @@ impl Backend for Nvidia {
     /// An error closes NVML, and so does a change on the bus: a reloaded driver and a new GPU are found that way.
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
         let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS);
-        let session = match self.session.take().filter(|session| session.on_the_bus == on_the_bus) {
-            Some(session) => session,
-            None => self.open(on_the_bus.clone())?,
-        };
-        let versions = session.library.versions()?;
-        let mut found = Discovery { on_the_bus, ..Discovery::default() };
-        for (index, gpu) in session.library.gpus()?.into_iter().enumerate() {
-            match gpu.map_err(|error| error.to_string()).and_then(|facts| self.accelerator(facts, &versions)) {
-                Ok(accelerator) => found.accelerators.push(accelerator),
-                Err(problem) => found.problems.push(format!("GPU {index}: {problem}")),
-            }
-        }
-        found.accelerators.sort_by_key(|accelerator| accelerator.address);
-        self.session = Some(session);
-        Ok(found)
+        self.session.close_unless(&on_the_bus);
+        self.look(on_the_bus).inspect_err(|_| {
+            self.session.close();
+            self.shapes.clear();
+        })
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Identity, InUse, Inventory, Ledger, PreparedDevice,
-    Record, Refusal, Step, StoredRecord, allocations, execute, plan, repair, revert, stands,
+    Allocation, ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Identity, InUse, Inventory, Ledger, Part,
+    PreparedDevice, Record, Refusal, Step, StoredRecord, allocations, execute, plan, repair, revert, stands,
 };
 use tessera_vocabulary::DeviceName;
 
@@ -240,7 +240,7 @@ impl Agent {
         let nothing = Inventory::default();
         let inventory = self.observed.as_ref().unwrap_or(&nothing);
         self.refresh()?;
-        let edits = |accelerator: &_| hardware.container_edits(accelerator);
+        let edits = |part: Part<'_>| hardware.container_edits(part.accelerator());
         let record = self.with_ledger(|ledger| {
             plan(&self.identity, claim, allocations, inventory, stale.unwrap_or(ledger), edits)
         })?;
@@ -252,13 +252,13 @@ impl Agent {
     pub(crate) fn carry_out(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         self.undoing_skipped.set(self.plant == Some(Plant::UndoSkipped));
         let done = execute(self, &record.steps(&self.identity)?);
-        self.undoing_skipped.set(false);
-        if let Err(failed) = done {
-            if failed.left.is_empty() {
-                let _ = self.forget(&record.claim.uid);
-            }
-            return Err(failed.cause.into());
+        if let Err(failed) = &done
+            && failed.left.is_empty()
+        {
+            let _ = self.forget(&record.claim.uid);
         }
+        self.undoing_skipped.set(false);
+        done.map_err(|failed| failed.cause)?;
         Ok(record.devices)
     }
 
@@ -266,7 +266,7 @@ impl Agent {
         let nothing = Inventory::default();
         let inventory = self.observed.as_ref().unwrap_or(&nothing);
         for device in &record.devices {
-            inventory.ready(&device.device)?;
+            inventory.check(&device.device)?;
         }
         self.mend(&record.claim.uid)?;
         Ok(record.devices)

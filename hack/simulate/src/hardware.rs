@@ -83,6 +83,7 @@ pub(crate) fn device_name(text: &str) -> Option<DeviceName> {
 
 fn gpu(bus: u8) -> Accelerator {
     Accelerator {
+        partitioning: None,
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
         locality: Locality { pcie_root: None, numa_node: Some(0) },
         facts: Facts::NvidiaGpu(nvidia::Gpu {

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates from outside that only some of ours may use: what they stand for has one home.
 const HOMES: &[(&str, &[&str])] = &[
-    ("nix", &["interruptions"]),
+    ("nix", &["interruptions", "simulated-sysfs"]),
     ("nvml-wrapper", &["tessera-nvml", "fake-nvml"]),
     ("kube", &["tessera-agent", "testkit", "bench"]),
     ("tokio", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),

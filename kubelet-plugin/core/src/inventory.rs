@@ -1,11 +1,14 @@
 use std::collections::BTreeSet;
 
-use tessera_driver::{Accelerator, Discovery};
+use tessera_driver::{Accelerator, Discovery, Work};
 use tessera_vocabulary::DeviceName;
+
+use crate::Offering;
 
 /// What a node has to offer, by PCI address: the order in which the scheduler tries devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
+    offering: Offering,
     devices: Vec<Device>,
 }
 
@@ -32,14 +35,24 @@ pub enum Condition {
 
 impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
-    pub const EMPTY: Self = Self { devices: Vec::new() };
+    pub const EMPTY: Self = Self { offering: Offering { partitions: false }, devices: Vec::new() };
+
+    /// That of a node that was not looked at yet, and that will offer this.
+    pub fn new(offering: Offering) -> Self {
+        Self { offering, devices: Vec::new() }
+    }
+
+    /// What is offered besides whole accelerators.
+    pub fn offering(&self) -> Offering {
+        self.offering
+    }
 
     /// The devices, by PCI address.
     pub fn devices(&self) -> &[Device] {
         &self.devices
     }
 
-    /// The device of a name.
+    /// The accelerator that has this name as a whole.
     pub fn find(&self, name: &DeviceName) -> Option<&Device> {
         self.devices.iter().find(|device| device.accelerator.name() == *name)
     }
@@ -47,10 +60,10 @@ impl Inventory {
     /// What is known after another look at the hardware.
     ///
     /// A device that answered before and does no more is kept as lost when it is still on the bus or when a claim
-    /// holds it: its claim must stay visible, and an API object that loses an allocated device frees it in the
+    /// has it or a part of it (`in_use`): its claim must stay visible, and an API object that loses an allocated device frees it in the
     /// scheduler's eyes. It is dropped when it was pulled out and nobody holds it.
     #[must_use]
-    pub fn after(&self, found: &Discovery, held: &BTreeSet<DeviceName>) -> Self {
+    pub fn after(&self, found: &Discovery, in_use: &BTreeSet<DeviceName>) -> Self {
         let answers = |device: &Device| {
             found.accelerators.iter().any(|accelerator| accelerator.address == device.accelerator.address)
         };
@@ -58,19 +71,31 @@ impl Inventory {
             let on_the_bus = found.on_the_bus.contains(&device.accelerator.address);
             let cause =
                 if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
-            (on_the_bus || held.contains(&device.accelerator.name())).then(|| device.lost(cause))
+            (on_the_bus || in_use.contains(&device.accelerator.name())).then(|| device.lost(cause))
         });
         let ready =
             found.accelerators.iter().cloned().map(|accelerator| Device { accelerator, condition: Condition::Ready });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
-        Self { devices }
+        Self { devices, ..*self }
     }
 
     /// What is known after a look that failed: what there was, and that none of it can be used for now.
     #[must_use]
     pub fn unreachable(&self, cause: &str) -> Self {
-        Self { devices: self.devices.iter().map(|device| device.lost(cause)).collect() }
+        Self { devices: self.devices.iter().map(|device| device.lost(cause)).collect(), ..*self }
+    }
+
+    /// What is known once a partition was removed, until the next look: nobody made it by hand.
+    #[must_use]
+    pub fn without(mut self, work: &Work) -> Self {
+        if let Work::Cut { accelerator, shape, placement, .. } = work {
+            let devices = self.devices.iter_mut().filter(|device| device.accelerator.address == *accelerator);
+            for partitioning in devices.filter_map(|device| device.accelerator.partitioning.as_mut()) {
+                partitioning.partitions.retain(|one| (one.shape, one.placement) != (*shape, *placement));
+            }
+        }
+        self
     }
 }
 

@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::resource::v1::Device;
+use tessera_driver::{Placement, Work};
 use tessera_vocabulary::DeviceName;
 
-use crate::{ClaimRef, ClaimUid, Record, StoredRecord};
+use crate::{ClaimRef, ClaimUid, PreparedDevice, Record, StoredRecord, Use};
 
 /// Which claim has what: the one truth about who holds a device on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,21 +33,42 @@ impl Ledger {
         self.records.remove(uid)
     }
 
-    /// The claim other than `uid` that holds a device. Claims with admin access hold nothing.
-    pub fn holder(&self, device: &DeviceName, uid: &ClaimUid) -> Option<&ClaimRef> {
+    /// The claim other than `uid` that has something of what would be used. Claims with admin access hold nothing.
+    pub fn holder(&self, wanted: &[Use], uid: &ClaimUid) -> Option<&ClaimRef> {
+        let excludes =
+            |held: &PreparedDevice| held.uses().iter().any(|held| wanted.iter().any(|one| one.excludes(held)));
         self.records()
-            .find(|record| record.claim.uid != *uid && record.holds().any(|held| held == device))
+            .find(|record| record.claim.uid != *uid && record.holds().any(excludes))
             .map(|record| &record.claim)
     }
 
     /// How the devices are published that some claim holds, by name.
     pub fn held_as_published(&self) -> BTreeMap<&DeviceName, &Device> {
-        let held = self.records().flat_map(|record| &record.devices).filter(|device| !device.admin_access);
+        let held = self.records().flat_map(Record::holds);
         held.filter_map(|device| Some((&device.device, device.published_as.as_ref()?))).collect()
     }
 
     /// Every device that some claim holds.
     pub fn held(&self) -> BTreeSet<DeviceName> {
-        self.records().flat_map(Record::holds).cloned().collect()
+        self.records().flat_map(Record::holds).map(|device| device.device.clone()).collect()
+    }
+
+    /// Every accelerator that some claim has, or a part of it.
+    pub fn accelerators_in_use(&self) -> BTreeSet<DeviceName> {
+        let uses = self.records().flat_map(Record::holds).flat_map(PreparedDevice::uses);
+        uses.map(|one| one.accelerator).collect()
+    }
+
+    /// The partitions of an accelerator that claims own, by shape and place, also those that are only about to be made.
+    pub(crate) fn made_on(&self, accelerator: &DeviceName) -> BTreeSet<(u32, Placement)> {
+        let devices = self.records().flat_map(|record| &record.devices);
+        let on_it = devices.filter(|device| device.uses.iter().any(|one| one.accelerator == *accelerator));
+        on_it
+            .flat_map(|device| &device.work)
+            .filter_map(|work| match work {
+                Work::Cut { shape, placement, .. } => Some((*shape, *placement)),
+                Work::Join { .. } => None,
+            })
+            .collect()
     }
 }

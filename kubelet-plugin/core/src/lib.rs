@@ -2,8 +2,10 @@
 //! claim gets. No I/O, no clock, no randomness: equal input gives equal output, byte for byte.
 
 mod claim;
+mod counters;
 mod inventory;
 mod ledger;
+mod offers;
 mod plan;
 mod pool;
 mod quantity;
@@ -18,11 +20,12 @@ mod testing;
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
 pub use ledger::Ledger;
-pub use plan::{Identity, Refusal, plan};
+pub use offers::Offering;
+pub use plan::{Identity, Part, Refusal, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
-pub use record::{PreparedDevice, Record, StoredRecord, Unreadable};
+pub use record::{PreparedDevice, Record, StoredRecord, Unreadable, Use};
 pub use slices::{Features, dropped_features, slices};
 pub use standing::{Doubts, InUse, stands};
 pub use steps::{Executor, Failed, Step, execute, repair, revert};

@@ -1,11 +1,11 @@
 use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
-use tessera_driver::Accelerator;
+use tessera_driver::{Accelerator, Made, Outcome, Work};
 use tessera_vocabulary::{DeviceName, DriverName};
 
+use crate::offers::{Offer, What};
+use crate::pool::pool_name;
 use crate::slices::api_device;
-use crate::{
-    Allocation, ClaimRef, ClaimUid, Condition, Device, Inventory, Ledger, PreparedDevice, Record, pool::pool_name,
-};
+use crate::{Allocation, ClaimRef, ClaimUid, Condition, Inventory, Ledger, PreparedDevice, Record};
 
 /// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,9 +89,28 @@ impl Identity {
     }
 }
 
-/// What a claim gets: the record to keep, with the CDI spec to write. Changes nothing.
+/// What a device is made of, for whoever knows what a container needs of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// The whole accelerator.
+    Whole(&'a Accelerator),
+    /// A partition of it that is there.
+    Partition(&'a Accelerator, &'a Made),
+}
+
+impl<'a> Part<'a> {
+    /// The accelerator that it is, or is a part of.
+    pub fn accelerator(self) -> &'a Accelerator {
+        match self {
+            Self::Whole(accelerator) | Self::Partition(accelerator, _) => accelerator,
+        }
+    }
+}
+
+/// What a claim gets: the record to keep, with the CDI spec to write if nothing has to be done to the hardware first. Else
+/// the spec is empty, and [`complete`] makes it of what comes of the work. Changes nothing.
 ///
-/// `edits` says what a container needs for a whole accelerator.
+/// `edits` says what a container needs for a part.
 ///
 /// # Errors
 /// See [`Refusal`]. A claim is prepared as a whole or not at all.
@@ -101,13 +120,9 @@ pub fn plan(
     allocations: &[Allocation],
     inventory: &Inventory,
     ledger: &Ledger,
-    edits: impl Fn(&Accelerator) -> Result<ContainerEdits, String>,
+    edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
-    let kind = identity.cdi_kind();
-    let undescribable =
-        |cause: &dyn std::fmt::Display| Refusal::Undescribable { claim: claim.to_string(), cause: cause.to_string() };
     let mut devices: Vec<PreparedDevice> = Vec::new();
-    let mut cdi_devices = Vec::new();
     for allocation in allocations {
         // Two requests may name one device, if one of them has admin access or takes another share.
         let same =
@@ -117,24 +132,77 @@ pub fn plan(
             known.admin_access &= allocation.admin_access;
             continue;
         }
-        let device = usable(allocation, claim, inventory, ledger)?;
-        let name = cdi_device_name(allocation, claim).map_err(|error| undescribable(&error))?;
-        let container_edits = edits(&device.accelerator)
-            .map_err(|cause| Refusal::Unusable { device: allocation.device.clone(), cause })?;
+        let offer = usable(allocation, claim, inventory, ledger)?;
+        let name = cdi_device_name(&allocation.device, allocation.share_id.as_ref(), claim)
+            .map_err(|error| undescribable(claim, &error))?;
         devices.push(PreparedDevice {
             requests: vec![allocation.request.clone()],
             pool: identity.pool(),
             device: allocation.device.clone(),
             share_id: allocation.share_id.clone(),
             admin_access: allocation.admin_access,
-            cdi_ids: vec![QualifiedName { kind: kind.clone(), device: name.clone() }.to_string()],
-            published_as: Some(api_device(device)),
+            cdi_ids: vec![QualifiedName { kind: identity.cdi_kind().clone(), device: name }.to_string()],
+            // As before there was anything else.
+            uses: if offer.what == What::Whole { Vec::new() } else { offer.uses() },
+            work: work(allocation, &offer, inventory, ledger),
+            outcomes: Vec::new(),
+            published_as: Some(api_device(&offer, ledger)),
         });
+    }
+    let record =
+        Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec: nothing(), ending: false };
+    if record.is_whole() { complete(identity, record, inventory, ledger, edits) } else { Ok(record) }
+}
+
+/// The record with the CDI spec, once all work is done and its outcomes are in it.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn complete(
+    identity: &Identity,
+    record: Record,
+    inventory: &Inventory,
+    ledger: &Ledger,
+    edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
+) -> Result<Record, Refusal> {
+    let claim = &record.claim;
+    let mut cdi_devices = Vec::new();
+    for device in &record.devices {
+        let offer = inventory.ready(&device.device)?;
+        let made = device.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Cut(made) => Some(made),
+            Outcome::Done => None,
+        });
+        let part = match (offer.what, made.or_else(|| offer.made_by_hand(ledger))) {
+            (What::Whole, _) => Part::Whole(offer.accelerator()),
+            (What::Partition { .. }, Some(made)) => Part::Partition(offer.accelerator(), made),
+            (What::Partition { .. }, None) => return Err(Refusal::Gone(device.device.clone())),
+        };
+        let container_edits =
+            edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
+        let name = cdi_device_name(&device.device, device.share_id.as_ref(), claim)
+            .map_err(|error| undescribable(claim, &error))?;
         cdi_devices.push(cdi::Device::new(name, container_edits));
     }
-    leave_out_shared(&devices, &mut cdi_devices);
-    let spec = Spec::new(kind.clone(), cdi_devices).document().map_err(|error| undescribable(&error))?;
-    Ok(Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec })
+    leave_out_shared(&record.devices, &mut cdi_devices);
+    let spec = Spec::new(identity.cdi_kind().clone(), cdi_devices).document();
+    let spec = spec.map_err(|error| undescribable(claim, &error))?;
+    Ok(Record { spec, ..record })
+}
+
+/// The spec of a record whose work is not done yet.
+fn nothing() -> cdi::Document {
+    cdi::Document::default()
+}
+
+fn undescribable(claim: &ClaimRef, cause: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Undescribable { claim: claim.to_string(), cause: cause.to_string() }
+}
+
+/// What has to be done for it; nothing for who only watches.
+fn work(allocation: &Allocation, offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledger) -> Vec<Work> {
+    let work = offer.work(inventory.offering(), ledger);
+    work.filter(|_| !allocation.admin_access).into_iter().collect()
 }
 
 /// Says once what several devices share: a driver has dozens of files. The kubelet gives a container all devices of the
@@ -151,16 +219,21 @@ fn leave_out_shared(devices: &[PreparedDevice], cdi_devices: &mut [cdi::Device])
 }
 
 impl Inventory {
-    /// The device of a name, if it can be used.
+    /// The offer of a name, if it can be used.
+    pub(crate) fn ready(&self, name: &DeviceName) -> Result<Offer<'_>, Refusal> {
+        let offer = self.offer(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
+        match offer.condition() {
+            Condition::Ready => Ok(offer),
+            Condition::Lost { cause } => Err(Refusal::Lost { device: name.clone(), cause: cause.clone() }),
+        }
+    }
+
+    /// Whether a device of a prepared claim can still be used.
     ///
     /// # Errors
     /// [`Refusal::Gone`] and [`Refusal::Lost`].
-    pub fn ready(&self, name: &DeviceName) -> Result<&Device, Refusal> {
-        let device = self.find(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
-        match &device.condition {
-            Condition::Ready => Ok(device),
-            Condition::Lost { cause } => Err(Refusal::Lost { device: name.clone(), cause: cause.clone() }),
-        }
+    pub fn check(&self, name: &DeviceName) -> Result<(), Refusal> {
+        self.ready(name).map(|_| ())
     }
 }
 
@@ -169,21 +242,30 @@ fn usable<'a>(
     claim: &ClaimRef,
     inventory: &'a Inventory,
     ledger: &Ledger,
-) -> Result<&'a Device, Refusal> {
-    let device = inventory.ready(&allocation.device)?;
-    match ledger.holder(&allocation.device, &claim.uid) {
+) -> Result<Offer<'a>, Refusal> {
+    let offer = inventory.ready(&allocation.device)?;
+    let device = || allocation.device.clone();
+    match ledger.holder(&offer.uses(), &claim.uid) {
         Some(holder) if !allocation.admin_access => {
-            Err(Refusal::Held { device: allocation.device.clone(), holder: holder.to_string() })
+            return Err(Refusal::Held { device: device(), holder: holder.to_string() });
         }
-        _ => Ok(device),
+        _ => {}
+    }
+    match offer.obstacle(inventory.offering(), ledger) {
+        Some(cause) => Err(Refusal::Unusable { device: device(), cause }),
+        None => Ok(offer),
     }
 }
 
 /// `<device>_<claim UID>`: unique on the node, since runtimes keep specs by name. The device comes first: a name that
 /// starts with a digit, as UIDs may, needs a newer version of CDI.
-fn cdi_device_name(allocation: &Allocation, claim: &ClaimRef) -> Result<CdiDeviceName, InvalidName> {
-    let share = allocation.share_id.as_ref().map(|id| format!("_{id}")).unwrap_or_default();
-    format!("{}_{}{share}", allocation.device, claim.uid).parse()
+fn cdi_device_name(
+    device: &DeviceName,
+    share_id: Option<&String>,
+    claim: &ClaimRef,
+) -> Result<CdiDeviceName, InvalidName> {
+    let share = share_id.map(|id| format!("_{id}")).unwrap_or_default();
+    format!("{device}_{}{share}", claim.uid).parse()
 }
 
 #[cfg(test)]
@@ -207,8 +289,8 @@ mod tests {
         inventory: &Inventory,
         ledger: &Ledger,
     ) -> Result<Record, Refusal> {
-        plan(&identity(), &claim_ref(uid), allocations, inventory, ledger, |accelerator| {
-            let node = DeviceNode::new(format!("/dev/nvidia{}", accelerator.address.bus));
+        plan(&identity(), &claim_ref(uid), allocations, inventory, ledger, |part| {
+            let node = DeviceNode::new(format!("/dev/nvidia{}", part.accelerator().address.bus));
             Ok(ContainerEdits { device_nodes: vec![node], ..Default::default() })
         })
     }
@@ -262,8 +344,8 @@ mod tests {
     fn devices_of_one_request_say_once_what_they_share() {
         let plan = |requests: [&str; 4]| {
             let allocations: Vec<_> = (1..).zip(requests).map(|(bus, request)| allocation(request, bus)).collect();
-            let edits = |accelerator: &Accelerator| {
-                let device_nodes = vec![DeviceNode::new(format!("/dev/nvidia{}", accelerator.address.bus))];
+            let edits = |part: Part<'_>| {
+                let device_nodes = vec![DeviceNode::new(format!("/dev/nvidia{}", part.accelerator().address.bus))];
                 Ok(ContainerEdits { env: vec!["A=b".to_owned()], device_nodes, ..Default::default() })
             };
             let ledger = Ledger::default();

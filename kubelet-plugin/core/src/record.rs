@@ -2,6 +2,7 @@ use std::fmt;
 
 use k8s_openapi::api::resource::v1::Device;
 use serde::{Deserialize, Serialize};
+use tessera_driver::{Outcome, Placement, Work};
 use tessera_vocabulary::DeviceName;
 
 use crate::ClaimRef;
@@ -22,6 +23,9 @@ pub struct Record {
     pub devices: Vec<PreparedDevice>,
     /// What the container runtime was told, so that a lost file can be written again.
     pub spec: cdi::Document,
+    /// Whether it is being undone: then nothing of it is repaired any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// One device of a prepared claim, as the kubelet is told.
@@ -41,10 +45,29 @@ pub struct PreparedDevice {
     pub admin_access: bool,
     /// The names under which the container runtime finds it.
     pub cdi_ids: Vec<String>,
+    /// What of the hardware it takes; the accelerator of its own name if that is not said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<Use>,
+    /// What has to be done to the hardware before a container can have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<Work>,
+    /// What came of the work; empty as long as it is not known to be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<Outcome>,
     /// How it is published, so that it stays so even if a later agent never sees it: an allocated device must not
     /// vanish. Agents before this field knew it not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_as: Option<Device>,
+}
+
+/// What of an accelerator a device takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The accelerator, by the name that it has as a whole.
+    pub accelerator: DeviceName,
+    /// Which part of it; all of it where that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// A record and the bytes that it is stored as: a line with the format and the checksum of what follows, then JSON.
@@ -78,8 +101,38 @@ pub enum Unreadable {
 
 impl Record {
     /// The devices that it holds: all but those for watching only.
-    pub(crate) fn holds(&self) -> impl Iterator<Item = &DeviceName> {
-        self.devices.iter().filter(|device| !device.admin_access).map(|device| &device.device)
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &PreparedDevice> {
+        self.devices.iter().filter(|device| !device.admin_access)
+    }
+
+    /// Whether all is done that containers rely on, and is to stay so.
+    pub fn is_whole(&self) -> bool {
+        !self.ending && self.devices.iter().all(|device| device.work.len() == device.outcomes.len())
+    }
+
+    /// All that was or is to be done to the hardware, and what came of it as far as is known.
+    pub fn work(&self) -> impl Iterator<Item = (&Work, Option<&Outcome>)> {
+        self.devices.iter().flat_map(|device| {
+            device.work.iter().enumerate().map(move |(index, work)| (work, device.outcomes.get(index)))
+        })
+    }
+}
+
+impl PreparedDevice {
+    /// What of the hardware it takes.
+    pub(crate) fn uses(&self) -> Vec<Use> {
+        if self.uses.is_empty() {
+            return vec![Use { accelerator: self.device.clone(), placement: None }];
+        }
+        self.uses.clone()
+    }
+}
+
+impl Use {
+    /// Whether two claims cannot have both.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        self.accelerator == other.accelerator
+            && self.placement.zip(other.placement).is_none_or(|(one, other)| one.overlaps(other))
     }
 }
 

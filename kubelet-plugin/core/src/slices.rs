@@ -1,12 +1,14 @@
 use k8s_openapi::api::resource::v1::{
-    Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
+    CounterSet, Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice,
+    ResourceSliceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_driver::AttributeValue;
 use tessera_vocabulary::taints;
 
-use crate::inventory::Device;
-use crate::{Condition, Inventory, Ledger, Pool, format_quantity};
+use crate::counters::Counters;
+use crate::offers::{Offer, What};
+use crate::{Condition, Inventory, Ledger, Offering, Pool, format_quantity};
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
 const DEVICES_PER_SLICE: usize = 64;
@@ -14,48 +16,62 @@ const DEVICES_PER_SLICE: usize = 64;
 /// The API takes at most 64 bytes in a string attribute.
 const ATTRIBUTE_BYTES: usize = 64;
 
+/// The API takes at most 8 counter sets in a slice.
+const SETS_PER_SLICE: usize = 8;
+
 /// What the API server keeps of a slice. A server drops the fields of a feature that is off, without a word; what it
 /// kept is seen by comparing its answer with what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Taints on devices (on by default since Kubernetes 1.36).
     pub device_taints: bool,
+    /// Counters that devices share (on by default since Kubernetes 1.36; in this form since 1.35).
+    pub shared_counters: bool,
 }
 
 impl Default for Features {
     /// All of them, until a server shows otherwise.
     fn default() -> Self {
-        Self { device_taints: true }
+        Self { device_taints: true, shared_counters: true }
     }
 }
 
-/// The slices of a pool, in the order of their names. There is always one: a slice without devices says that the
-/// driver is alive and has nothing. The generation of the pool is left at 0; `reconcile` sets it.
+/// The slices of a pool, in the order of their names: those with counters first, since a device may only name what is
+/// there. There is always one: a slice without devices says that the driver is alive and has nothing. The generation of
+/// the pool is left at 0; `reconcile` sets it.
 ///
 /// A lost device carries a taint; where the server drops taints, it is withheld instead, unless a claim holds it: an
 /// allocated device must not vanish, and nobody else can be given it. A device that a claim holds and that was not seen
 /// since the agent started is lost too; the ledger knows how it was published.
+///
+/// Where the server drops counters, nothing is offered that only they tell apart: of each accelerator the whole, or the
+/// partitions that are there.
 pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
-    let held = ledger.held();
-    let seen = inventory
-        .devices()
-        .iter()
-        .filter(|device| {
-            features.device_taints || device.condition == Condition::Ready || held.contains(&device.accelerator.name())
-        })
-        .map(|device| marked(api_device(device), device.condition != Condition::Ready, features));
-    let unseen = ledger
-        .held_as_published()
-        .into_iter()
-        .filter(|(name, _)| inventory.find(name).is_none())
-        .map(|(_, device)| marked(device.clone(), true, features));
-    let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
-    let chunks: Vec<Option<Vec<ApiDevice>>> = match devices.len() {
-        0 => vec![None],
-        _ => devices.chunks(DEVICES_PER_SLICE).map(|chunk| Some(chunk.to_vec())).collect(),
-    };
+    let counters = inventory
+        .offering()
+        .needs_counters()
+        .then(|| Counters::new(inventory.devices().iter().map(|device| &device.accelerator)))
+        .filter(|_| features.shared_counters);
+    let offered = offered(inventory, features, ledger);
+    let seen = offered.iter().map(|offer| {
+        let device = ApiDevice {
+            consumes_counters: counters.as_ref().map(|counters| counters.consumption(offer)),
+            ..api_device(offer, ledger)
+        };
+        marked(device, *offer.condition() != Condition::Ready, features)
+    });
+    let unseen = ledger.held_as_published().into_iter().filter(|(name, _)| inventory.offer(name).is_none());
+    let devices: Vec<ApiDevice> =
+        seen.chain(unseen.map(|(_, device)| marked(device.clone(), true, features))).collect();
+    let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
+    let of_counters = sets.chunks(SETS_PER_SLICE).map(|chunk| (Some(chunk.to_vec()), None));
+    let of_devices = devices.chunks(DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk.to_vec())));
+    let mut chunks: Vec<(Option<Vec<CounterSet>>, Option<Vec<ApiDevice>>)> = of_counters.chain(of_devices).collect();
+    if chunks.is_empty() {
+        chunks.push((None, None));
+    }
     let resource_slice_count = i64::try_from(chunks.len()).unwrap_or(i64::MAX);
-    let slice = |(index, devices)| ResourceSlice {
+    let slice = |(index, (shared_counters, devices))| ResourceSlice {
         metadata: ObjectMeta {
             name: Some(pool.slice_name(index)),
             owner_references: Some(vec![pool.owner()]),
@@ -66,19 +82,49 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
             node_name: Some(pool.node.name.clone()),
             pool: ResourcePool { name: pool.name(), generation: 0, resource_slice_count },
             devices,
+            shared_counters,
             ..ResourceSliceSpec::default()
         },
     };
     chunks.into_iter().enumerate().map(slice).collect()
 }
 
-/// A device that can be used, as it is published.
-pub(crate) fn api_device(device: &Device) -> ApiDevice {
-    let accelerator = &device.accelerator;
-    let attributes = accelerator.attributes().into_iter().map(|(name, value)| (name.to_owned(), attribute(value)));
-    let capacities = accelerator.capacities().into_iter().map(|(name, value)| (name.to_owned(), capacity(value)));
+/// What can be allocated, in the order in which the scheduler should take it: partitions before whole accelerators, and
+/// where there are partitions on demand the wholes from the other end, so that the two meet as late as possible.
+fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) -> Vec<Offer<'a>> {
+    let (held, offering) = (ledger.held(), inventory.offering());
+    let offering = Offering { partitions: offering.partitions && features.shared_counters };
+    let lost = |offer: &Offer<'_>| *offer.condition() != Condition::Ready;
+    let available = |offer: &Offer<'_>| {
+        let whole = offer.what == What::Whole;
+        offer.obstacle(offering, ledger).is_none()
+            && (whole || offering.partitions || offer.made_by_hand(ledger).is_some())
+            && (features.device_taints || !lost(offer))
+    };
+    let all = inventory.devices().iter().flat_map(|device| inventory.offers_of(device));
+    let offered: Vec<_> = all.filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
+    let (mut wholes, partitions): (Vec<_>, Vec<_>) = offered.into_iter().partition(|offer| offer.what == What::Whole);
+    if offering.partitions {
+        wholes.reverse();
+    }
+    partitions.into_iter().chain(wholes).collect()
+}
+
+/// A device that can be used, as it is published, but for its counters: those of a device that is not seen any more must
+/// not name what is gone.
+pub(crate) fn api_device(offer: &Offer<'_>, ledger: &Ledger) -> ApiDevice {
+    let accelerator = offer.accelerator();
+    let (attributes, capacities) = match offer.what {
+        What::Whole => (accelerator.attributes(), accelerator.capacities()),
+        What::Partition { shape, .. } => (
+            accelerator.partition_attributes(shape, offer.made_by_hand(ledger)),
+            accelerator.partition_capacities(shape),
+        ),
+    };
+    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), attribute(value)));
+    let capacities = capacities.into_iter().map(|(name, value)| (name.to_owned(), capacity(value)));
     ApiDevice {
-        name: accelerator.name().to_string(),
+        name: offer.name().to_string(),
         attributes: Some(attributes.collect()),
         capacity: Some(capacities.collect()),
         ..ApiDevice::default()
@@ -113,10 +159,17 @@ fn taint(key: &str) -> DeviceTaint {
 
 /// The features that a server lacks, seen by what it stored of what was sent.
 pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: Features) -> Features {
-    let taints = |slice: &ResourceSlice| -> usize {
-        slice.spec.devices.iter().flatten().map(|device| device.taints.as_ref().map_or(0, Vec::len)).sum()
+    let of_devices = |slice: &ResourceSlice, number: fn(&ApiDevice) -> usize| -> usize {
+        slice.spec.devices.iter().flatten().map(number).sum()
     };
-    Features { device_taints: features.device_taints && taints(stored) >= taints(sent) }
+    let kept = |number| of_devices(stored, number) >= of_devices(sent, number);
+    let sets = |slice: &ResourceSlice| slice.spec.shared_counters.as_ref().map_or(0, Vec::len);
+    Features {
+        device_taints: features.device_taints && kept(|device| device.taints.as_ref().map_or(0, Vec::len)),
+        shared_counters: features.shared_counters
+            && sets(stored) >= sets(sent)
+            && kept(|device| device.consumes_counters.as_ref().map_or(0, Vec::len)),
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +220,7 @@ mod tests {
         let one = "gpu-0000-01-00-0".to_owned();
         let two = "gpu-0000-02-00-0".to_owned();
         assert_eq!(names_and_taints(Features::default(), &lost, nobody()), [(one.clone(), true), (two.clone(), true)]);
-        let without = Features { device_taints: false };
+        let without = Features { device_taints: false, ..Features::default() };
         assert_eq!(names_and_taints(without, &lost, nobody()), []);
         assert_eq!(names_and_taints(without, &lost, first()), [(one.clone(), false)], "a claim holds it");
 

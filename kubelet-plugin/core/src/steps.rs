@@ -49,11 +49,15 @@ pub struct Failed<E> {
 }
 
 impl Record {
-    /// What has to be done for the claim, in order.
+    /// What has to be done for the claim besides work on the hardware, and after it, in order. Nothing as long as that
+    /// work is not done, or when it is being undone.
     ///
     /// # Errors
     /// When CDI takes no file name that is made of the claim's UID.
     pub fn steps(&self, identity: &Identity) -> Result<Vec<Step>, cdi::InvalidName> {
+        if !self.is_whole() {
+            return Ok(Vec::new());
+        }
         let file = identity.cdi_file(&self.claim.uid)?;
         Ok(vec![Step::Describe { file, spec: self.spec.clone() }])
     }

@@ -4,12 +4,13 @@ use semver::Version;
 use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
 use tessera_vocabulary::{DriverName, PciAddress};
 
-use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Pool, Record, StoredRecord, plan};
+use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Part, Pool, Record, StoredRecord, plan};
 
 /// An H100 on a bus of its own.
 pub(crate) fn gpu(bus: u8) -> Accelerator {
     Accelerator {
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
+        partitioning: None,
         locality: Locality { pcie_root: Some(format!("pci0000:{bus:02x}")), numa_node: Some(0) },
         facts: Facts::NvidiaGpu(nvidia::Gpu {
             minor: bus.into(),
@@ -49,7 +50,7 @@ pub(crate) fn identity() -> Identity {
 pub(crate) fn record(uid: &str, bus: u8) -> Record {
     let allocation =
         Allocation { request: "gpu".to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false };
-    let edits = |_: &Accelerator| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
+    let edits = |_: Part<'_>| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
     plan(&identity(), &claim_ref(uid), &[allocation], &gpus(&[bus]), &Ledger::default(), edits).unwrap()
 }
 

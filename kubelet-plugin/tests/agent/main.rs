@@ -17,6 +17,7 @@ mod inspect;
 mod interrupted;
 mod kubelet;
 mod outage;
+mod partitions;
 mod publishing;
 mod reconciler;
 mod registration;

@@ -1,0 +1,203 @@
+//! Cuts GPUs and joins them again, by MIG.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tessera_nvml::{CallError, ErrorClass, GpuInstance, GpuInstanceId, MigGpu, MigProfileId, ModeChange};
+
+use super::Session;
+use super::cutting::{made, placement};
+use crate::{DiscoveryError, Made, Outcome, Placement, Work, WorkError, Workbench};
+
+/// What is in use is tried again this often: processes of a container that was just stopped take a moment to end.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Changes NVIDIA's GPUs.
+pub struct NvidiaWorkbench {
+    session: Session,
+}
+
+/// A failure on the way to a [`WorkError`].
+enum Trouble {
+    Call(CallError),
+    Driver(DiscoveryError),
+    Text(String),
+}
+
+impl NvidiaWorkbench {
+    /// Works with this session.
+    pub fn new(session: Session) -> Self {
+        Self { session }
+    }
+
+    fn with_gpu<T>(&self, work: &Work, act: impl FnOnce(&MigGpu<'_>) -> Result<T, Trouble>) -> Result<T, WorkError> {
+        let result = self.session.with(&BTreeSet::new(), |library| act(&library.mig_gpu(uuid(work))?));
+        result.map_err(|trouble: Trouble| trouble.about(work))
+    }
+}
+
+impl Workbench for NvidiaWorkbench {
+    fn carry_out(&self, work: &Work, deadline: Instant) -> Result<Outcome, WorkError> {
+        self.with_gpu(work, |gpu| match work {
+            Work::Join { .. } => switch(gpu, false, deadline).map(|()| Outcome::Done),
+            Work::Cut { shape, placement, .. } => {
+                switch(gpu, true, deadline)?;
+                cut(gpu, MigProfileId(*shape), *placement).map(Outcome::Cut)
+            }
+        })
+    }
+
+    fn undo(&self, work: &Work, _: Option<&Outcome>, deadline: Instant) -> Result<(), WorkError> {
+        let undone = self.with_gpu(work, |gpu| match work {
+            Work::Join { .. } => Ok(()),
+            Work::Cut { shape, placement, .. } => {
+                until(deadline, || remove(gpu, MigProfileId(*shape), *placement)).map_err(Trouble::Call)
+            }
+        });
+        // With the GPU, all that was cut from it is gone.
+        undone.or_else(|error| if error.gone { Ok(()) } else { Err(error) })
+    }
+
+    fn holds(&self, work: &Work, outcome: &Outcome) -> bool {
+        let held = self.with_gpu(work, |gpu| match (work, outcome) {
+            (Work::Cut { shape, placement, .. }, Outcome::Cut(known)) => {
+                let found = gpu.gpu_instance(GpuInstanceId(known.gpu_instance))?;
+                Ok(lies(&found, MigProfileId(*shape), *placement) && made(&found).as_ref() == Some(known))
+            }
+            (Work::Join { .. }, _) => Ok(!gpu.mode()?.is_some_and(|mode| mode.current)),
+            (Work::Cut { .. }, Outcome::Done) => Ok(false),
+        });
+        held.unwrap_or(false)
+    }
+}
+
+/// Switches the mode, where it is not so already. A new mode needs an idle GPU.
+fn switch(gpu: &MigGpu<'_>, on: bool, deadline: Instant) -> Result<(), Trouble> {
+    match gpu.mode()? {
+        Some(mode) if mode.current == on => return Ok(()),
+        Some(_) => {}
+        None if !on => return Ok(()),
+        None => return Err(Trouble::Text("it cannot be cut by MIG, or its driver cannot".to_owned())),
+    }
+    match until(deadline, || gpu.set_mode(on)) {
+        Ok(ModeChange::Done) => Ok(()),
+        Ok(ModeChange::NeedsReset) => {
+            // What waits for a reset would come as a surprise.
+            let _ = gpu.set_mode(!on);
+            let mode = if on { "on" } else { "off" };
+            Err(Trouble::Text(format!(
+                "MIG mode is switched {mode} by a reset of the GPU only: drain the node and do so"
+            )))
+        }
+        Err(error) => {
+            // The driver has noted the mode.
+            let _ = gpu.set_mode(!on);
+            Err(error.into())
+        }
+    }
+}
+
+/// Makes the instance, or finishes one that an agent that died began.
+fn cut(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<Made, Trouble> {
+    let found = gpu.gpu_instances()?.into_iter().find(|instance| lies(instance, profile, place));
+    let found = match found {
+        Some(found) => found,
+        None => gpu.create_gpu_instance(profile, tessera_nvml::Placement { start: place.start, size: place.size })?,
+    };
+    if let Some(made) = made(&found) {
+        return Ok(made);
+    }
+    let completed = match found.compute_instances.is_empty() {
+        true => gpu.create_whole_compute_instance(found.id),
+        false => return Err(Trouble::Text("somebody cut it further by hand; remove its compute instances".to_owned())),
+    };
+    match completed {
+        Ok(compute) => Ok(Made {
+            gpu_instance: found.id.0,
+            compute_instance: compute.id.0,
+            uuid: compute.uuid.unwrap_or_default(),
+        }),
+        Err(error) => {
+            // What is left is found again by its place.
+            let _ = gpu.destroy_gpu_instance(found.id);
+            Err(error.into())
+        }
+    }
+}
+
+/// Destroys the instance at a place, with all that is in it. That there is none is fine.
+fn remove(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<(), CallError> {
+    for instance in gpu.gpu_instances()?.into_iter().filter(|instance| lies(instance, profile, place)) {
+        for compute in &instance.compute_instances {
+            unless_gone(gpu.destroy_compute_instance(instance.id, compute.id))?;
+        }
+        unless_gone(gpu.destroy_gpu_instance(instance.id))?;
+    }
+    Ok(())
+}
+
+fn lies(instance: &GpuInstance, profile: MigProfileId, place: Placement) -> bool {
+    instance.profile == profile && placement(instance.placement) == place
+}
+
+fn unless_gone(result: Result<(), CallError>) -> Result<(), CallError> {
+    result.or_else(|error| if error.class() == ErrorClass::Gone { Ok(()) } else { Err(error) })
+}
+
+/// Repeats what fails because something is in use, until the deadline.
+fn until<T>(deadline: Instant, mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+    loop {
+        match call() {
+            Err(error) if error.class() == ErrorClass::Busy && Instant::now() + AGAIN < deadline => {
+                thread::sleep(AGAIN);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn uuid(work: &Work) -> &str {
+    match work {
+        Work::Join { uuid, .. } | Work::Cut { uuid, .. } => uuid,
+    }
+}
+
+impl Trouble {
+    fn about(self, work: &Work) -> WorkError {
+        let accelerator = work.accelerator();
+        let step = match work {
+            Work::Join { .. } => "cannot be used as a whole".to_owned(),
+            Work::Cut { placement, .. } => format!("cannot be cut at {placement}"),
+        };
+        let (cause, class) = match self {
+            Self::Call(error) => (format!("{} failed: {}", error.call, error.source), Some(error.class())),
+            Self::Driver(error) => (error.to_string(), None),
+            Self::Text(text) => (text, None),
+        };
+        let advice = match class {
+            Some(ErrorClass::Busy) => "; a process uses it, stop that; the kubelet tries again",
+            Some(ErrorClass::Occupied) => "; something made by hand is in the way, remove it",
+            Some(ErrorClass::Lost) => "; reset the GPU or reboot the node",
+            _ => "",
+        };
+        let cause: String = cause.chars().take(130).collect();
+        WorkError {
+            text: format!("GPU {accelerator} {step}: {cause}{advice}"),
+            busy: class == Some(ErrorClass::Busy),
+            gone: class == Some(ErrorClass::Gone),
+        }
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<DiscoveryError> for Trouble {
+    fn from(error: DiscoveryError) -> Self {
+        Self::Driver(error)
+    }
+}

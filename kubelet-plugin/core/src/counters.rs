@@ -1,0 +1,145 @@
+//! Counters, by which the scheduler sees that two offers exclude each other.
+//!
+//! On two levels, since a device may take from two sets only: one set for the node with a counter for each accelerator, of
+//! which the whole takes all and each partition one; and a set for each accelerator, of which partitions take their memory
+//! slices and engines. So wholes, partitions, and groups of any number of wholes exclude each other.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::resource::v1::{Counter, CounterSet, DeviceCounterConsumption};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tessera_driver::{Accelerator, Partitioning, Placement, Resources, Shape};
+
+use crate::offers::{Offer, What};
+
+/// The API takes at most 32 counters in a set.
+const COUNTERS_PER_SET: usize = 32;
+
+/// The counter sets of a node's accelerators, in order.
+pub(crate) struct Counters<'a> {
+    accelerators: Vec<&'a Accelerator>,
+}
+
+impl<'a> Counters<'a> {
+    pub(crate) fn new(accelerators: impl Iterator<Item = &'a Accelerator>) -> Self {
+        Self { accelerators: accelerators.collect() }
+    }
+
+    /// The sets to publish.
+    pub(crate) fn sets(&self) -> Vec<CounterSet> {
+        let node = self.accelerators.chunks(COUNTERS_PER_SET).enumerate().map(|(index, chunk)| CounterSet {
+            name: node_set(index),
+            counters: chunk.iter().map(|one| (one.name().to_string(), counter(slices(one)))).collect(),
+        });
+        // Many accelerators of one model have the same.
+        let mut known: Vec<(&[Shape], Resources)> = Vec::new();
+        let own = self.accelerators.iter().filter_map(|accelerator| {
+            let partitioning = accelerator.partitioning.as_ref()?;
+            let found = known.iter().find(|(shapes, _)| *shapes == partitioning.shapes).map(|(_, total)| *total);
+            let total = found.unwrap_or_else(|| {
+                let total = total(partitioning);
+                known.push((&partitioning.shapes, total));
+                total
+            });
+            let all = Placement { start: 0, size: partitioning.slices() };
+            Some(CounterSet { name: accelerator.name().to_string(), counters: own_counters(total, all) })
+        });
+        node.chain(own).collect()
+    }
+
+    /// What an offer takes.
+    pub(crate) fn consumption(&self, offer: &Offer<'_>) -> Vec<DeviceCounterConsumption> {
+        let accelerator = offer.accelerator();
+        let index = self.accelerators.iter().position(|one| one.address == accelerator.address).unwrap_or_default();
+        let of_node = |value| DeviceCounterConsumption {
+            counter_set: node_set(index / COUNTERS_PER_SET),
+            counters: BTreeMap::from([(accelerator.name().to_string(), counter(value))]),
+            ..DeviceCounterConsumption::default()
+        };
+        match offer.what {
+            What::Whole => vec![of_node(slices(accelerator))],
+            What::Partition { shape, placement } => vec![
+                of_node(1),
+                DeviceCounterConsumption {
+                    counter_set: accelerator.name().to_string(),
+                    counters: own_counters(shape.resources, placement),
+                    ..DeviceCounterConsumption::default()
+                },
+            ],
+        }
+    }
+}
+
+fn node_set(index: usize) -> String {
+    format!("accelerators-{index}")
+}
+
+/// How many partitions an accelerator can have at most, or more.
+fn slices(accelerator: &Accelerator) -> u32 {
+    accelerator.partitioning.as_ref().map_or(1, |partitioning| partitioning.slices().max(1))
+}
+
+fn counter(value: u32) -> Counter {
+    Counter { value: Quantity(value.to_string()) }
+}
+
+fn own_counters(resources: Resources, placement: Placement) -> BTreeMap<String, Counter> {
+    let slices = (placement.start..placement.end()).map(|slice| (format!("memory-slice-{slice}"), 1));
+    let engines = [
+        ("multiprocessors", resources.multiprocessors),
+        ("copy-engines", resources.copy_engines),
+        ("decoders", resources.decoders),
+        ("encoders", resources.encoders),
+        ("jpeg-engines", resources.jpeg_engines),
+        ("ofa-engines", resources.ofa_engines),
+    ];
+    let engines = engines.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| (name.to_owned(), number));
+    slices.chain(engines).map(|(name, number)| (name, counter(number))).collect()
+}
+
+/// What the most demanding layout takes of each: drivers do not tell what an accelerator has in all.
+fn total(partitioning: &Partitioning) -> Resources {
+    let mut total = Resources::default();
+    let mut layout =
+        Layout { shapes: &partitioning.shapes, had: vec![0; partitioning.shapes.len()], total: &mut total };
+    layout.from(0, partitioning.slices(), Resources::default());
+    total
+}
+
+/// Goes through every layout that has room, from the first slice to the last.
+struct Layout<'a> {
+    shapes: &'a [Shape],
+    /// How many of each shape the layout has so far.
+    had: Vec<u32>,
+    total: &'a mut Resources,
+}
+
+impl Layout<'_> {
+    fn from(&mut self, slice: u32, slices: u32, so_far: Resources) {
+        *self.total = each(*self.total, so_far, u32::max);
+        if slice >= slices {
+            return;
+        }
+        self.from(slice + 1, slices, so_far);
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let here = shape.placements.iter().find(|placement| placement.start == slice && placement.size > 0);
+            let Some(placement) = here.filter(|_| self.had[index] < shape.at_most) else { continue };
+            self.had[index] += 1;
+            self.from(placement.end(), slices, each(so_far, shape.resources, u32::saturating_add));
+            self.had[index] -= 1;
+        }
+    }
+}
+
+fn each(one: Resources, other: Resources, join: fn(u32, u32) -> u32) -> Resources {
+    Resources {
+        // Memory is counted in slices.
+        memory_bytes: 0,
+        multiprocessors: join(one.multiprocessors, other.multiprocessors),
+        copy_engines: join(one.copy_engines, other.copy_engines),
+        decoders: join(one.decoders, other.decoders),
+        encoders: join(one.encoders, other.encoders),
+        jpeg_engines: join(one.jpeg_engines, other.jpeg_engines),
+        ofa_engines: join(one.ofa_engines, other.ofa_engines),
+    }
+}

@@ -1,0 +1,168 @@
+//! What of a node's accelerators can be allocated: each as a whole, and parts of it.
+
+use tessera_driver::{Accelerator, Made, Partition, Placement, Shape, Work};
+use tessera_vocabulary::DeviceName;
+
+use crate::inventory::Device;
+use crate::{Condition, Inventory, Ledger, Use};
+
+/// What is offered besides whole accelerators and the partitions that somebody made by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offering {
+    /// Partitions that are made when a claim is prepared, each at a place of its own.
+    pub partitions: bool,
+}
+
+impl Offering {
+    /// Whether there are offers that only counters tell apart.
+    pub(crate) fn needs_counters(self) -> bool {
+        self.partitions
+    }
+}
+
+/// Something that can be allocated.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Offer<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) what: What<'a>,
+}
+
+/// Which part of an accelerator it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum What<'a> {
+    Whole,
+    Partition { shape: &'a Shape, placement: Placement },
+}
+
+impl Inventory {
+    /// The name of everything that can be allocated, and the condition it is in.
+    pub fn names(&self) -> impl Iterator<Item = (DeviceName, &Condition)> {
+        self.devices().iter().flat_map(|device| self.offers_of(device)).map(|offer| (offer.name(), offer.condition()))
+    }
+
+    /// The offer of a name.
+    pub(crate) fn offer(&self, name: &DeviceName) -> Option<Offer<'_>> {
+        // Names of partitions begin with that of their accelerator; which one it is, only the whole name says.
+        let near = self.devices().iter().filter(|device| name.as_str().starts_with(device.accelerator.name().as_str()));
+        near.flat_map(|device| self.offers_of(device)).find(|offer| offer.name() == *name)
+    }
+
+    /// All offers of a device, whether they can be had now or not. Partitions come in the order in which the scheduler
+    /// should take them.
+    pub(crate) fn offers_of<'a>(&self, device: &'a Device) -> impl Iterator<Item = Offer<'a>> + use<'a> {
+        let on_demand = self.offering().partitions;
+        let whole = Offer { device, what: What::Whole };
+        let partitions = device.accelerator.partitioning.iter().flat_map(move |partitioning| {
+            let there = |shape: &Shape, placement| {
+                partitioning.partitions.iter().any(|one| (one.shape, one.placement) == (shape.id, placement))
+            };
+            let all =
+                partitioning.shapes.iter().flat_map(|shape| shape.placements.iter().map(move |place| (shape, *place)));
+            let mut all: Vec<_> = all.filter(|(shape, placement)| on_demand || there(shape, *placement)).collect();
+            all.sort_by_key(|(shape, placement)| order(&partitioning.shapes, shape, *placement));
+            all.into_iter().map(|(shape, placement)| Offer { device, what: What::Partition { shape, placement } })
+        });
+        std::iter::once(whole).chain(partitions)
+    }
+}
+
+/// Small shapes before large ones, so that a request that many fit is given the least; and of a shape first the place that
+/// spoils the fewest others, and then the last, since the largest partial shapes lie at the beginning. The scheduler takes
+/// the first that fits and knows nothing of this.
+fn order(shapes: &[Shape], shape: &Shape, placement: Placement) -> (u32, u64, u32, usize, std::cmp::Reverse<u32>) {
+    let others = shapes.iter().filter(|other| other.id != shape.id);
+    let spoilt = others.flat_map(|other| &other.placements).filter(|other| other.overlaps(placement)).count();
+    (placement.size, shape.resources.memory_bytes, shape.id, spoilt, std::cmp::Reverse(placement.start))
+}
+
+impl<'a> Offer<'a> {
+    pub(crate) fn accelerator(&self) -> &'a Accelerator {
+        &self.device.accelerator
+    }
+
+    pub(crate) fn condition(&self) -> &'a Condition {
+        &self.device.condition
+    }
+
+    pub(crate) fn name(&self) -> DeviceName {
+        match self.what {
+            What::Whole => self.accelerator().name(),
+            What::Partition { shape, placement } => self.accelerator().partition_name(shape, placement),
+        }
+    }
+
+    /// What whoever has it uses.
+    pub(crate) fn uses(&self) -> Vec<Use> {
+        let placement = match self.what {
+            What::Whole => None,
+            What::Partition { placement, .. } => Some(placement),
+        };
+        vec![Use { accelerator: self.accelerator().name(), placement }]
+    }
+
+    /// The partition that it is, if that is there.
+    pub(crate) fn partition(&self) -> Option<&'a Partition> {
+        let What::Partition { shape, placement } = self.what else { return None };
+        let partitions = &self.accelerator().partitioning.as_ref()?.partitions;
+        partitions.iter().find(|one| (one.shape, one.placement) == (shape.id, placement))
+    }
+
+    /// How the driver knows the partition that somebody made by hand.
+    pub(crate) fn made_by_hand(&self, ledger: &Ledger) -> Option<&'a Made> {
+        let made = self.partition()?.made.as_ref()?;
+        by_hand(self.device, ledger).any(|partition| Some(partition) == self.partition()).then_some(made)
+    }
+
+    /// Why it cannot be had, whoever has what: something that was made by hand is in the way, or the mode of the
+    /// accelerator, which only a reset can change.
+    pub(crate) fn obstacle(&self, offering: Offering, ledger: &Ledger) -> Option<String> {
+        let partitioning = self.accelerator().partitioning.as_ref()?;
+        let switches = partitioning.switchable && offering.partitions;
+        match self.what {
+            What::Whole => {
+                if let Some(partition) = by_hand(self.device, ledger).next() {
+                    return Some(format!("a partition at {} that was made by hand is in the way", partition.placement));
+                }
+                (partitioning.cut && !switches)
+                    .then(|| "it is in the mode in which it has partitions; switch that off".to_owned())
+            }
+            What::Partition { placement, .. } => {
+                let same = self.partition();
+                let in_the_way = by_hand(self.device, ledger)
+                    .find(|partition| Some(*partition) != same && partition.placement.overlaps(placement));
+                if let Some(partition) = in_the_way {
+                    return Some(format!("a partition at {} that was made by hand is in the way", partition.placement));
+                }
+                if same.is_some_and(|same| same.made.is_none() && by_hand(self.device, ledger).any(|one| one == same)) {
+                    return Some("it was made by hand and is cut further, or not finished".to_owned());
+                }
+                (!partitioning.cut && !switches)
+                    .then(|| "the accelerator has no partitions before it is switched and reset".to_owned())
+            }
+        }
+    }
+
+    /// What has to be done before it can be handed out.
+    pub(crate) fn work(&self, offering: Offering, ledger: &Ledger) -> Option<Work> {
+        let accelerator = self.accelerator();
+        let (address, uuid) = (accelerator.address, accelerator.uuid().to_owned());
+        match self.what {
+            // Asked each time: what was seen at the last look may not be so any more.
+            What::Whole => {
+                let switchable = accelerator.partitioning.as_ref().is_some_and(|partitioning| partitioning.switchable);
+                (switchable && offering.partitions).then_some(Work::Join { accelerator: address, uuid })
+            }
+            What::Partition { shape, placement } => match self.made_by_hand(ledger) {
+                Some(_) => None,
+                None => Some(Work::Cut { accelerator: address, uuid, shape: shape.id, placement }),
+            },
+        }
+    }
+}
+
+/// The partitions of a device that no claim owns: an admin made them, and only an admin may remove them.
+pub(crate) fn by_hand<'a>(device: &'a Device, ledger: &Ledger) -> impl Iterator<Item = &'a Partition> {
+    let own = ledger.made_on(&device.accelerator.name());
+    let partitions = device.accelerator.partitioning.iter().flat_map(|partitioning| &partitioning.partitions);
+    partitions.filter(move |partition| !own.contains(&(partition.shape, partition.placement)))
+}

@@ -1,0 +1,88 @@
+//! Work on the hardware, done and undone: on different accelerators side by side, on the same one after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tessera_core::Record;
+use tessera_driver::{Outcome, Work, WorkError, Workbench};
+use tessera_vocabulary::PciAddress;
+
+use crate::hardware::Hardware;
+use crate::locks::Locks;
+
+/// The kubelet gives a call 45 s. What is busy for longer is told, and the kubelet calls again.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The way to change the hardware.
+pub(crate) struct Works {
+    bench: Arc<dyn Workbench>,
+    hardware: Hardware,
+    busy: Locks<PciAddress>,
+}
+
+impl Works {
+    pub(crate) fn new(bench: Arc<dyn Workbench>, hardware: Hardware) -> Self {
+        Self { bench, hardware, busy: Locks::default() }
+    }
+
+    /// Does all that a record says, and puts the outcomes into it.
+    ///
+    /// # Errors
+    /// The first of them. What was done, or half done, is left for [`Works::undo`].
+    pub(crate) async fn carry_out(&self, mut record: Record) -> Result<Record, WorkError> {
+        let deadline = Instant::now() + DEADLINE;
+        let all = record.work().map(|(work, _)| {
+            let (bench, work) = (Arc::clone(&self.bench), work.clone());
+            self.blocking(work.accelerator(), move || bench.carry_out(&work, deadline))
+        });
+        let mut outcomes = join_all(all).await.into_iter();
+        for device in &mut record.devices {
+            device.outcomes = outcomes.by_ref().take(device.work.len()).collect::<Result<_, _>>()?;
+        }
+        Ok(record)
+    }
+
+    /// Undoes all of it, as far as it was done.
+    ///
+    /// # Errors
+    /// The first of them; the others are undone all the same.
+    pub(crate) async fn undo(&self, record: &Record) -> Result<(), WorkError> {
+        let deadline = Instant::now() + DEADLINE;
+        let all = record.work().map(|(work, outcome)| {
+            let (bench, undone, work, outcome) =
+                (Arc::clone(&self.bench), work.clone(), work.clone(), outcome.cloned());
+            async move {
+                let undoing = move || bench.undo(&work, outcome.as_ref(), deadline);
+                self.blocking(undone.accelerator(), undoing).await?;
+                self.hardware.undone(&undone);
+                Ok(())
+            }
+        });
+        join_all(all).await.into_iter().collect()
+    }
+
+    /// Whether all that was done is still so.
+    pub(crate) async fn hold(&self, record: &Record) -> bool {
+        let done: Vec<(Work, Outcome)> =
+            record.work().filter_map(|(work, outcome)| Some((work.clone(), outcome?.clone()))).collect();
+        let all = done.into_iter().map(|(work, outcome)| {
+            let bench = Arc::clone(&self.bench);
+            self.blocking(work.accelerator(), move || Ok(bench.holds(&work, &outcome)))
+        });
+        join_all(all).await.into_iter().all(|held| held == Ok(true))
+    }
+
+    /// The hardware's calls block, so they get a thread.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        accelerator: PciAddress,
+        call: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
+    ) -> Result<T, WorkError> {
+        let _busy = self.busy.hold(accelerator).await;
+        tokio::task::spawn_blocking(call).await.unwrap_or_else(|_| {
+            let text = format!("work on {accelerator} failed within the agent; see its log");
+            Err(WorkError { text, busy: false, gone: false })
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! Partitions: those that an admin made, and those that are made when a claim is prepared.
+
+use std::collections::BTreeSet;
+
+use testkit::kubelet::Answer;
+use testkit::{Claim, Node, Plugin};
+
+use crate::{AGENT, assert_nothing_left, stable};
+
+/// The GPUs of the profile `a100-h100`.
+const A100: &str = "gpu-0000-3b-00-0";
+const H100: &str = "gpu-0000-af-00-0";
+
+/// A node with an A100, whose MIG mode an admin has switched on, and an H100. Both are cut on demand.
+async fn cutting() -> (Node, Plugin) {
+    let mut node = cuttable();
+    let plugin = start(&mut node, &["--offer", "partitions"]).await;
+    (node, plugin)
+}
+
+fn cuttable() -> Node {
+    let mut node = Node::new(AGENT, "a100-h100");
+    node.start_kubelet(Answer::Confirm);
+    node.hardware("mig 0 on");
+    node.hardware("reset 0");
+    node
+}
+
+async fn start(node: &mut Node, flags: &[&str]) -> Plugin {
+    let known = node.kubelet().registrations().len();
+    node.start_agent(flags);
+    node.wait("the agent", |node| node.ready_after(known)).await;
+    node.connect().await
+}
+
+/// The names of the published devices that hold this.
+fn named(node: &Node, part: &str) -> Vec<String> {
+    let names = node.devices().into_iter().map(|device| device["name"].as_str().unwrap().to_owned());
+    names.filter(|name| name.contains(part)).collect()
+}
+
+fn on(gpu: &str, rest: &str) -> String {
+    format!("{gpu}-mig-{rest}")
+}
+
+/// GPU instances of a GPU, as the machine has them: profile and first slice.
+fn instances(node: &Node, gpu: usize) -> BTreeSet<(u32, u32)> {
+    let hardware = node.machine().hardware().unwrap();
+    hardware.gpus[gpu].mig.gpu_instances.iter().map(|one| (one.profile, one.placement.start)).collect()
+}
+
+#[tokio::test]
+async fn every_place_of_every_profile_is_offered_with_counters() {
+    let (node, _) = cutting().await;
+    assert_eq!(named(&node, A100).len(), 25, "cut already, so not as a whole");
+    assert_eq!(named(&node, H100).len(), 26);
+    let slices: Vec<_> = node.api.slices().into_iter().map(stable).collect();
+    insta::assert_json_snapshot!(slices);
+}
+
+#[tokio::test]
+async fn a_partition_is_made_and_removed() {
+    let (node, plugin) = cutting().await;
+    let slices = node.api.slices();
+    for (gpu, index, profile) in [(A100, 0, "3g20gb-9-4"), (H100, 1, "3g40gb-9-4")] {
+        let claim = node.allocated("training", &on(gpu, profile));
+        let devices = plugin.prepare(&claim).await.unwrap();
+        assert_eq!(devices[0].device_name, on(gpu, profile));
+        assert_eq!(instances(&node, index), BTreeSet::from([(9, 4)]));
+        insta::assert_json_snapshot!(format!("spec_{profile}"), node.anonymous_json(&node.spec(&claim).unwrap()));
+        assert_eq!(plugin.prepare(&claim).await.unwrap(), devices, "repeated");
+        plugin.unprepare(&claim).await.unwrap();
+        assert_eq!(instances(&node, index), BTreeSet::new());
+        assert_nothing_left(&node);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(node.api.slices(), slices, "nothing is written for what comes and goes with claims");
+}
+
+#[tokio::test]
+async fn a_gpu_is_filled_and_then_used_as_a_whole() {
+    let (node, plugin) = cutting().await;
+    let profiles = ["4g40gb-5-0", "2g20gb-14-4", "1g10gb-19-6"];
+    let claims: Vec<_> = profiles.iter().map(|profile| node.allocated(profile, &on(H100, profile))).collect();
+    let all = plugin.prepare_all(&claims.iter().collect::<Vec<_>>()).await.unwrap();
+    assert!(all.values().all(Result::is_ok), "{all:?}");
+    assert_eq!(instances(&node, 1), BTreeSet::from([(5, 0), (14, 4), (19, 6)]));
+
+    let whole = node.allocated("whole", H100);
+    let overlapping = node.allocated("overlapping", &on(H100, "3g40gb-9-4"));
+    for claim in [&whole, &overlapping] {
+        let refusal = plugin.prepare(claim).await.unwrap_err();
+        assert!(refusal.contains("is still held by claim team/"), "{refusal}");
+    }
+    for claim in &claims {
+        plugin.unprepare(claim).await.unwrap();
+    }
+    plugin.prepare(&whole).await.unwrap();
+    assert!(!node.machine().hardware().unwrap().gpus[1].mig.mode, "MIG mode is off for a whole GPU");
+    plugin.unprepare(&whole).await.unwrap();
+    assert_nothing_left(&node);
+}
+
+#[tokio::test]
+async fn what_an_admin_made_is_published_and_never_touched() {
+    for flags in [&[][..], &["--offer", "partitions"]] {
+        let mut node = cuttable();
+        node.hardware("mig 0 create 3g.20gb@4");
+        let plugin = start(&mut node, flags).await;
+        let own = on(A100, "3g20gb-9-4");
+        let devices = node.devices();
+        let device = devices.iter().find(|device| device["name"] == own.as_str()).unwrap();
+        let uuid = device["attributes"]["uuid"]["string"].as_str().unwrap().to_owned();
+        assert!(uuid.starts_with("MIG-"), "{device}");
+        // Only what has room beside it is offered too: 1g and 1g+me at 0 to 3, 1g.10gb and 2g at 0 and 2, 3g and 4g at 0.
+        let beside = if flags.is_empty() { 0 } else { 4 + 4 + 2 + 2 + 1 + 1 };
+        assert_eq!(named(&node, A100).len() - 1, beside);
+        assert!(named(&node, A100).iter().all(|name| !name.contains("7g") && *name != A100));
+
+        let claim = node.allocated("training", &own);
+        plugin.prepare(&claim).await.unwrap();
+        plugin.unprepare(&claim).await.unwrap();
+        assert_eq!(instances(&node, 0), BTreeSet::from([(9, 4)]));
+        let in_the_way = node.allocated("other", &on(A100, "2g10gb-14-4"));
+        assert!(plugin.prepare(&in_the_way).await.is_err());
+
+        node.hardware("mig 0 destroy 2");
+        let changed = |node: &Node| {
+            let there = node.devices().iter().any(|device| device["attributes"]["uuid"]["string"] == uuid.as_str());
+            (!there).then_some(())
+        };
+        node.wait("a change by hand in the slices", changed).await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_driver_at_any_step_leaves_nothing() {
+    let (node, plugin) = cutting().await;
+    let claim = node.allocated("training", &on(H100, "2g20gb-14-2"));
+    for (function, error) in [
+        ("nvmlDeviceSetMigMode", "UNKNOWN"),
+        ("nvmlDeviceCreateGpuInstanceWithPlacement", "INSUFFICIENT_RESOURCES"),
+        ("nvmlGpuInstanceGetInfo", "UNKNOWN"),
+        ("nvmlGpuInstanceCreateComputeInstance", "UNKNOWN"),
+        ("nvmlComputeInstanceGetInfo_v2", "GPU_IS_LOST"),
+    ] {
+        node.hardware("mig 1 off");
+        node.hardware(&format!("set 1 fail={function}:{error} times=1"));
+        let refused = plugin.prepare(&claim).await;
+        node.hardware("set fail=none");
+        if let Err(refusal) = refused {
+            assert!(refusal.len() < 256 && refusal.contains(function), "{refusal}");
+            assert_nothing_left(&node);
+            assert_eq!(instances(&node, 1), BTreeSet::new(), "{function}");
+        }
+        plugin.prepare(&claim).await.unwrap();
+        assert_eq!(instances(&node, 1), BTreeSet::from([(14, 2)]), "{function}");
+        plugin.unprepare(&claim).await.unwrap();
+        assert_eq!(instances(&node, 1), BTreeSet::new(), "{function}");
+        assert_nothing_left(&node);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_keeps_its_record_until_it_can() {
+    let (node, plugin) = cutting().await;
+    let claim = node.allocated("training", &on(H100, "2g20gb-14-2"));
+    plugin.prepare(&claim).await.unwrap();
+    for function in ["nvmlComputeInstanceDestroy", "nvmlGpuInstanceDestroy"] {
+        node.hardware(&format!("set 1 fail={function}:UNKNOWN times=1"));
+        let refusal = plugin.unprepare(&claim).await.unwrap_err();
+        assert!(refusal.contains(function), "{refusal}");
+        assert!(node.record_path(&claim).exists() && node.spec(&claim).is_none());
+        let other = node.allocated("other", &on(H100, "2g20gb-14-2"));
+        assert!(plugin.prepare(&other).await.unwrap_err().contains("is still held by claim"));
+    }
+    plugin.unprepare(&claim).await.unwrap();
+    assert_eq!(instances(&node, 1), BTreeSet::new());
+    assert_nothing_left(&node);
+}
+
+/// A partition that somebody destroyed under a claim is made again for the next container.
+#[tokio::test]
+async fn a_partition_that_vanished_is_made_again() {
+    let (node, plugin) = cutting().await;
+    let claim = node.allocated("training", &on(H100, "2g20gb-14-2"));
+    let answer = plugin.prepare(&claim).await.unwrap();
+    node.hardware("mig 1 destroy 4");
+    assert_eq!(instances(&node, 1), BTreeSet::new());
+    assert_eq!(plugin.prepare(&claim).await.unwrap(), answer);
+    assert_eq!(instances(&node, 1), BTreeSet::from([(14, 2)]));
+    plugin.unprepare(&claim).await.unwrap();
+    assert_nothing_left(&node);
+}
+
+/// Ampere: without a reset there are no partitions.
+#[tokio::test]
+async fn a_gpu_that_is_switched_by_a_reset_alone_is_offered_as_it_is() {
+    let mut node = Node::new(AGENT, "a100-h100");
+    node.start_kubelet(Answer::Confirm);
+    start(&mut node, &["--offer", "partitions"]).await;
+    assert_eq!(named(&node, A100), [A100]);
+    node.hardware("mig 0 on");
+    node.hardware("reset 0");
+    node.wait("the partitions", |node| (named(node, A100).len() == 25).then_some(())).await;
+    assert!(!named(&node, A100).contains(&A100.to_owned()));
+}
+
+/// Kubernetes 1.34, and 1.35 without the gate: overlapping partitions would be given away together.
+#[tokio::test]
+async fn where_the_server_drops_counters_only_wholes_are_offered() {
+    let mut node = cuttable();
+    node.api.drop_device_field("consumesCounters");
+    node.api.drop_device_field("sharedCounters");
+    start(&mut node, &["--offer", "partitions"]).await;
+    let wholes = |node: &Node| (named(node, "gpu") == [H100]).then_some(());
+    node.wait("the safe projection", wholes).await;
+    node.hardware("mig 0 create 3g.20gb@4");
+    let with_static = |node: &Node| (named(node, "gpu") == [on(A100, "3g20gb-9-4"), H100.to_owned()]).then_some(());
+    node.wait("what is there already", with_static).await;
+}
+
+/// Half of a claim's work is done, and the agent dies.
+#[tokio::test]
+async fn a_killed_agents_half_made_partition_is_finished_or_removed() {
+    let (mut node, plugin) = cutting().await;
+    let claim: Claim = node.allocated("training", &on(H100, "2g20gb-14-2"));
+    for function in ["nvmlDeviceSetMigMode", "nvmlGpuInstanceCreateComputeInstance", "nvmlGpuInstanceGetInfo"] {
+        for retried in [true, false] {
+            let plugin = if retried { plugin.clone() } else { node.connect().await };
+            node.hardware(&format!("set 1 latency_ms=60000 function={function} times=1"));
+            let call = tokio::spawn({
+                let (plugin, claim) = (plugin.clone(), claim.clone());
+                async move { plugin.prepare(&claim).await }
+            });
+            node.wait("the record", |node| node.record_path(&claim).exists().then_some(())).await;
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            node.kill().await;
+            call.abort();
+            node.hardware("set 1 latency_ms=0");
+            let plugin = start(&mut node, &["--offer", "partitions"]).await;
+            if retried {
+                plugin.prepare(&claim).await.unwrap();
+                assert_eq!(instances(&node, 1), BTreeSet::from([(14, 2)]), "{function}");
+            }
+            plugin.unprepare(&claim).await.unwrap();
+            assert_eq!(instances(&node, 1), BTreeSet::new(), "{function}");
+            assert_nothing_left(&node);
+            node.hardware("mig 1 off");
+        }
+    }
+}
+
+/// A GPU that takes its time holds up no other.
+#[tokio::test]
+async fn a_slow_gpu_delays_no_other() {
+    let (node, plugin) = cutting().await;
+    let slow = node.allocated("slow", &on(H100, "2g20gb-14-2"));
+    node.hardware("set 1 latency_ms=5000 function=nvmlDeviceCreateGpuInstanceWithPlacement times=1");
+    let slow = tokio::spawn({
+        let plugin = plugin.clone();
+        async move { plugin.prepare(&slow).await }
+    });
+    let quick = node.allocated("quick", &on(A100, "2g10gb-14-2"));
+    plugin.prepare(&quick).await.unwrap();
+    assert!(!slow.is_finished());
+    slow.await.unwrap().unwrap();
+}
