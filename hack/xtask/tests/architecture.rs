@@ -10,6 +10,7 @@ use serde_json::Value;
 /// For each crate of ours, those of ours that it may use. Tests may use hack/ besides.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-vocabulary", &[]),
+    ("tessera-config", &[]),
     ("tessera-kubelet-api", &[]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),

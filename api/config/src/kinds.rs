@@ -1,0 +1,64 @@
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::{ConfigError, DeviceConfig, DeviceType, Place, Problem, nvidia};
+
+/// A kind of config: its name, and how its fields are read.
+pub(crate) type Kind = (&'static str, fn(&Object<'_>) -> Result<Said, Problem>);
+
+/// Every apiVersion with its kinds. Settings that no vendor has a kind for get a group of ours, and a row here.
+const GROUPS: &[(&str, &[Kind])] = &[(nvidia::API_VERSION, nvidia::KINDS)];
+
+/// The two fields that every config has.
+pub(crate) const API_VERSION: &str = "apiVersion";
+pub(crate) const KIND: &str = "kind";
+
+/// What one config says: some settings, maybe none, for devices of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Gpu,
+    Mig,
+    Vfio(nvidia::VfioSettings),
+}
+
+impl Said {
+    pub(crate) fn device_type(&self) -> DeviceType {
+        match self {
+            Self::Gpu => DeviceType::Whole,
+            Self::Mig => DeviceType::Partition,
+            Self::Vfio(_) => DeviceType::Passthrough,
+        }
+    }
+
+    /// Puts what is said over what held so far. Of a device of another type it says nothing.
+    pub(crate) fn apply(&self, config: &mut DeviceConfig) {
+        if let (Self::Vfio(settings), DeviceConfig::Passthrough(config)) = (self, config) {
+            settings.apply(config);
+        }
+    }
+}
+
+/// Whether a config may stand where it stands: for admission, of claims, templates and classes.
+///
+/// `parameters` is the value of `opaque.parameters` in an entry whose `opaque.driver` is ours; entries for other drivers
+/// are not ours to judge.
+///
+/// # Errors
+/// See [`Problem`]; never [`Problem::WrongDevice`], since that shows only when devices are allocated.
+pub fn check(parameters: &Value, place: Place) -> Result<(), ConfigError> {
+    decode(parameters, place).map(drop)
+}
+
+/// Reads a config, of whatever kind it is, to the last field.
+pub(crate) fn decode(parameters: &Value, place: Place) -> Result<(&'static str, Said), ConfigError> {
+    let refused = |kind| move |problem| ConfigError { place, kind, problem };
+    let object = Object::of_parameters(parameters, place).map_err(refused(None))?;
+    let kinds = object.required(API_VERSION, GROUPS).map_err(refused(None))?;
+    let by_name: Vec<_> = kinds.iter().map(|kind| (kind.0, *kind)).collect();
+    let (name, read) = object.required(KIND, &by_name).map_err(refused(None))?;
+    let said = read(&object).map_err(refused(Some(name)))?;
+    Ok((name, said))
+}
+
+#[cfg(test)]
+mod tests;

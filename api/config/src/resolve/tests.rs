@@ -1,0 +1,171 @@
+use serde_json::json;
+
+use super::*;
+use crate::{IommuBackendPolicy, IommuConfig, VfioDeviceConfig};
+
+const WHOLE: DeviceType = DeviceType::Whole;
+const PARTITION: DeviceType = DeviceType::Partition;
+const VFIO: DeviceType = DeviceType::Passthrough;
+
+fn config(kind: &str, iommu: Value) -> Value {
+    let mut parameters = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": kind});
+    if !iommu.is_null() {
+        parameters["iommu"] = iommu;
+    }
+    parameters
+}
+
+/// An entry: its place, the requests that it names, its parameters.
+type Said<'a> = (Place, &'a [&'a str], Value);
+
+fn resolved(entries: &[Said<'_>], devices: &[(&'static str, DeviceType)]) -> Result<Vec<DeviceConfig>, ConfigError> {
+    let names: Vec<Vec<String>> =
+        entries.iter().map(|(_, names, _)| names.iter().map(|name| (*name).to_owned()).collect()).collect();
+    let entries: Vec<_> = entries
+        .iter()
+        .zip(&names)
+        .map(|((place, _, parameters), requests)| Entry { place: *place, requests, parameters })
+        .collect();
+    let devices: Vec<_> =
+        devices.iter().map(|(request, device_type)| Device { request, device_type: *device_type }).collect();
+    resolve(&entries, &devices)
+}
+
+/// What holds for one passthrough device in the request `vm/large`: `fd` or `group`, and ` api` with the API device.
+fn vfio(entries: &[Said<'_>]) -> String {
+    match resolved(entries, &[("vm/large", VFIO)]) {
+        Ok(configs) => shown(&configs[0]),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn shown(config: &DeviceConfig) -> String {
+    match config {
+        DeviceConfig::Whole(_) => "whole".to_owned(),
+        DeviceConfig::Partition(_) => "partition".to_owned(),
+        DeviceConfig::Passthrough(VfioDeviceConfig { iommu: IommuConfig { backend_policy, enable_api_device } }) => {
+            let interface = match backend_policy {
+                IommuBackendPolicy::LegacyOnly => "group",
+                IommuBackendPolicy::PreferIommuFd => "fd",
+            };
+            format!("{interface}{}", if *enable_api_device { " api" } else { "" })
+        }
+    }
+}
+
+#[test]
+fn a_claim_beats_its_class_and_the_later_beats_the_earlier_setting_by_setting() {
+    use Place::{Claim, Class};
+    let said = |iommu: Value| config("VfioDeviceConfig", iommu);
+    let fd = || said(json!({"backendPolicy": "PreferIommuFD"}));
+    let group = || said(json!({"backendPolicy": "LegacyOnly"}));
+    let api = || said(json!({"enableAPIDevice": true}));
+    let no_api = || said(json!({"enableAPIDevice": false}));
+    let nothing = || said(Value::Null);
+    let cases: &[(&[Said<'_>], &str)] = &[
+        (&[], "group"),
+        (&[(Claim, &[], nothing())], "group"),
+        (&[(Class, &[], fd())], "fd"),
+        (&[(Claim, &[], fd())], "fd"),
+        (&[(Class, &[], fd()), (Claim, &[], group())], "group"),
+        (&[(Class, &[], group()), (Claim, &[], fd())], "fd"),
+        // Whatever the order in the list.
+        (&[(Claim, &[], fd()), (Class, &[], group())], "fd"),
+        (&[(Class, &[], fd()), (Class, &[], group())], "group"),
+        (&[(Claim, &[], group()), (Claim, &[], fd())], "fd"),
+        // API servers up to 1.36 repeat an entry for each request that it names.
+        (&[(Claim, &["vm"], group()), (Claim, &["vm"], group()), (Claim, &[], fd()), (Claim, &[], fd())], "fd"),
+        // What is left unsaid stays.
+        (&[(Class, &[], fd()), (Claim, &[], nothing())], "fd"),
+        (&[(Class, &[], fd()), (Claim, &[], said(json!({})))], "fd"),
+        (&[(Class, &[], api()), (Claim, &[], fd())], "fd api"),
+        (&[(Class, &[], api()), (Class, &[], fd()), (Claim, &[], group())], "group api"),
+        (&[(Class, &[], api()), (Claim, &[], no_api())], "group"),
+        (&[(Class, &[], no_api()), (Class, &[], api())], "group api"),
+    ];
+    for (entries, expected) in cases {
+        assert_eq!(vfio(entries), *expected, "{entries:?}");
+    }
+}
+
+#[test]
+fn an_entry_is_for_the_requests_that_it_names() {
+    let fd = || config("VfioDeviceConfig", json!({"backendPolicy": "PreferIommuFD"}));
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "fd"),
+        (&["vm"], "fd"),
+        (&["vm/large"], "fd"),
+        (&["other", "vm"], "fd"),
+        (&["vm/small"], "group"),
+        (&["vm/large/"], "group"),
+        (&["v"], "group"),
+        (&["vm/"], "group"),
+        (&[""], "group"),
+        (&["other"], "group"),
+    ];
+    for (names, expected) in cases {
+        for place in [Place::Class, Place::Claim] {
+            assert_eq!(vfio(&[(place, names, fd())]), *expected, "{names:?} in a {place}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_for_the_devices_that_its_kind_fits() {
+    let devices = [("gpu", WHOLE), ("mig", PARTITION), ("vm", VFIO), ("any", WHOLE), ("any", VFIO)];
+    let fd = || config("VfioDeviceConfig", json!({"backendPolicy": "PreferIommuFD"}));
+    let cases: &[(&[Said<'_>], [&str; 5])] = &[
+        (&[], ["whole", "partition", "group", "whole", "group"]),
+        (&[(Place::Claim, &[], fd())], ["whole", "partition", "fd", "whole", "fd"]),
+        (&[(Place::Claim, &["vm"], fd())], ["whole", "partition", "fd", "whole", "group"]),
+        (&[(Place::Claim, &["any"], fd())], ["whole", "partition", "group", "whole", "fd"]),
+        // The scheduler names the requests of a class, so the class cannot be wrong about them.
+        (&[(Place::Class, &["gpu", "any"], fd())], ["whole", "partition", "group", "whole", "fd"]),
+        (
+            &[
+                (Place::Class, &[], config("GpuConfig", Value::Null)),
+                (Place::Claim, &["mig"], config("MigDeviceConfig", Value::Null)),
+            ],
+            ["whole", "partition", "group", "whole", "group"],
+        ),
+    ];
+    for (entries, expected) in cases {
+        let found: Vec<_> = resolved(entries, &devices).unwrap().iter().map(shown).collect();
+        assert_eq!(found, *expected, "{entries:?}");
+    }
+    assert_eq!(resolved(&[(Place::Claim, &[], fd())], &[]), Ok(vec![]));
+}
+
+#[test]
+fn an_entry_that_cannot_hold_is_refused_with_its_place() {
+    let devices = [("gpu", WHOLE), ("mig/small", PARTITION), ("vm", VFIO)];
+    let api = || config("VfioDeviceConfig", json!({"enableAPIDevice": true}));
+    let plain = |kind: &str| config(kind, Value::Null);
+    let long = "r".repeat(300);
+    let cases: &[Said<'_>] = &[
+        (Place::Claim, &["gpu"], plain("VfioDeviceConfig")),
+        (Place::Claim, &["vm", "gpu"], plain("VfioDeviceConfig")),
+        (Place::Claim, &["vm"], plain("GpuConfig")),
+        (Place::Claim, &["mig"], plain("GpuConfig")),
+        (Place::Claim, &["mig/small"], plain("VfioDeviceConfig")),
+        (Place::Claim, &["gpu"], plain("MigDeviceConfig")),
+        (Place::Claim, &[], api()),
+        (Place::Claim, &[], json!({"apiVersion": "v1"})),
+        (Place::Class, &[], json!([])),
+        (Place::Class, &["gpu"], plain("ComputeDomainDaemonConfig")),
+    ];
+    let mut texts: Vec<_> =
+        cases.iter().map(|case| resolved(std::slice::from_ref(case), &devices).unwrap_err().to_string()).collect();
+    let requests = [long.clone()];
+    let parameters = plain("VfioDeviceConfig");
+    let entry = Entry { place: Place::Claim, requests: &requests, parameters: &parameters };
+    texts.push(resolve(&[entry], &[Device { request: &long, device_type: WHOLE }]).unwrap_err().to_string());
+    assert!(texts.iter().all(|text| text.len() < 200), "{texts:#?}");
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn an_entry_for_devices_of_others_is_passed_over() {
+    let entries: &[Said<'_>] = &[(Place::Claim, &["nic", "vm/small"], json!("not for us"))];
+    assert_eq!(vfio(entries), "group");
+}
