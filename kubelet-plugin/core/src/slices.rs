@@ -1,6 +1,5 @@
 use k8s_openapi::api::resource::v1::{
-    CounterSet, Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice,
-    ResourceSliceSpec,
+    Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_driver::AttributeValue;
@@ -66,7 +65,7 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
     let of_counters = sets.chunks(SETS_PER_SLICE).map(|chunk| (Some(chunk.to_vec()), None));
     let of_devices = devices.chunks(DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk.to_vec())));
-    let mut chunks: Vec<(Option<Vec<CounterSet>>, Option<Vec<ApiDevice>>)> = of_counters.chain(of_devices).collect();
+    let mut chunks: Vec<_> = of_counters.chain(of_devices).collect();
     if chunks.is_empty() {
         chunks.push((None, None));
     }

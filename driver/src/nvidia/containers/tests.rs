@@ -20,7 +20,7 @@ fn gpu() -> Accelerator {
         addressing_mode: None,
     };
     let address = "0000:3b:00.0".parse().unwrap();
-    Accelerator { address, locality: Locality::default(), facts: Facts::NvidiaGpu(gpu) }
+    Accelerator { address, locality: Locality::default(), partitioning: None, facts: Facts::NvidiaGpu(gpu) }
 }
 
 fn host(tree: &Tree, loader_cache: LoaderCache) -> Host {
