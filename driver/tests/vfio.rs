@@ -170,7 +170,7 @@ fn a_gpu_of_user_space_is_on_the_bus_and_not_nvmls() {
     let root = Root::new(machine.root(), "/");
     let rebinder = Rebinder::new(root.clone(), "/proc");
     let counts = || {
-        let found = nvidia::Nvidia::new(root.clone(), root.clone()).discover().unwrap();
+        let found = nvidia::Nvidia::new(root.clone(), nvidia::Session::new(root.clone())).discover().unwrap();
         (found.accelerators.len(), found.on_the_bus.len())
     };
     assert_eq!(counts(), (8, 8));
