@@ -4,7 +4,12 @@ use semver::Version;
 use tessera_vocabulary::attributes::{nvidia as vendor, portable, standard};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
+use crate::vfio::Passthrough;
 use crate::{Host, Made, Partitioning, Placement, Shape, nvidia};
+
+/// What of an accelerator's attributes is so too while user space has it.
+const PASSTHROUGH_ATTRIBUTES: [&str; 5] =
+    [vendor::PRODUCT_NAME, portable::MODEL, standard::PCI_BUS_ID, standard::PCIE_ROOT, standard::NUMA_NODE];
 
 /// A physical accelerator, known by its PCI address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub struct Accelerator {
     pub locality: Locality,
     /// How it can be cut. `None` where it cannot.
     pub partitioning: Option<Partitioning>,
+    /// What makes it one that can be handed to user space. `None` where it cannot.
+    pub passthrough: Option<Passthrough>,
     /// What its vendor's driver says about it.
     pub facts: Facts,
 }
@@ -32,7 +39,9 @@ pub struct Locality {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Facts {
     /// An NVIDIA GPU.
-    NvidiaGpu(nvidia::Gpu),
+    NvidiaGpu(Box<nvidia::Gpu>),
+    /// An NVIDIA GPU that its driver does not have, so that no more is known of it than the PCI bus tells.
+    NvidiaFunction,
 }
 
 /// The value of a device's attribute, in the types that the Kubernetes API has.
@@ -42,6 +51,8 @@ pub enum AttributeValue {
     Int(i64),
     /// A string of at most 64 bytes.
     String(String),
+    /// True or false.
+    Bool(bool),
     /// A version, strict semver 2.0.0.
     Version(Version),
 }
@@ -53,10 +64,18 @@ impl From<&str> for AttributeValue {
 }
 
 impl Accelerator {
+    /// Whether its driver has told of it, now or before; else no more is known than the bus tells.
+    pub fn has_driver_facts(&self) -> bool {
+        match self.facts {
+            Facts::NvidiaGpu(_) => true,
+            Facts::NvidiaFunction => false,
+        }
+    }
+
     /// The name under which it is published.
     pub fn name(&self) -> DeviceName {
         match &self.facts {
-            Facts::NvidiaGpu(_) => DeviceName::gpu(self.address),
+            Facts::NvidiaGpu(_) | Facts::NvidiaFunction => DeviceName::gpu(self.address),
         }
     }
 
@@ -64,6 +83,7 @@ impl Accelerator {
     pub fn attributes(&self) -> BTreeMap<&'static str, AttributeValue> {
         let mut attributes = match &self.facts {
             Facts::NvidiaGpu(gpu) => gpu.attributes(),
+            Facts::NvidiaFunction => BTreeMap::new(),
         };
         attributes.insert(standard::PCI_BUS_ID, self.address.to_string().as_str().into());
         if let Some(root) = &self.locality.pcie_root {
@@ -79,6 +99,7 @@ impl Accelerator {
     pub fn capacities(&self) -> BTreeMap<&'static str, u64> {
         match &self.facts {
             Facts::NvidiaGpu(gpu) => gpu.capacities(),
+            Facts::NvidiaFunction => BTreeMap::new(),
         }
     }
 
@@ -90,11 +111,10 @@ impl Accelerator {
     /// The attributes of a partition of it. `made` is what is known of one that nobody here made, and that is therefore
     /// the same for as long as it is offered.
     pub fn partition_attributes(&self, shape: &Shape, made: Option<&Made>) -> BTreeMap<&'static str, AttributeValue> {
-        let Facts::NvidiaGpu(gpu) = &self.facts;
         let mut attributes = self.attributes();
         attributes.remove(vendor::UUID);
         attributes.insert(vendor::TYPE, vendor::TYPE_MIG.into());
-        attributes.insert(vendor::PARENT_UUID, gpu.uuid.as_str().into());
+        attributes.insert(vendor::PARENT_UUID, self.uuid().into());
         attributes.insert(vendor::PROFILE, shape.name.as_str().into());
         attributes.insert(portable::KIND, portable::KIND_PARTITION.into());
         if let Some(made) = made {
@@ -122,7 +142,44 @@ impl Accelerator {
     pub fn uuid(&self) -> &str {
         match &self.facts {
             Facts::NvidiaGpu(gpu) => &gpu.uuid,
+            Facts::NvidiaFunction => "",
         }
+    }
+
+    /// The name under which it is published to be handed to user space.
+    pub fn passthrough_name(&self) -> DeviceName {
+        DeviceName::vfio(self.address)
+    }
+
+    /// The attributes of the accelerator as user space gets it.
+    pub fn passthrough_attributes(&self, passthrough: &Passthrough) -> BTreeMap<&'static str, AttributeValue> {
+        let own = self.attributes();
+        let mut attributes: BTreeMap<_, _> =
+            own.into_iter().filter(|(name, _)| PASSTHROUGH_ATTRIBUTES.contains(name)).collect();
+        let hexadecimal = |id: u16| AttributeValue::String(format!("{id:#06x}"));
+        // As NVIDIA's own driver makes it: not the GPU's own, which nobody can read while VFIO has it.
+        let uuid = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, self.address.to_string().as_bytes());
+        attributes.extend([
+            (vendor::TYPE, vendor::TYPE_VFIO.into()),
+            (vendor::UUID, uuid.to_string().as_str().into()),
+            (vendor::DEVICE_ID, hexadecimal(passthrough.device_id)),
+            (vendor::VENDOR_ID, hexadecimal(passthrough.vendor_id)),
+            (vendor::IOMMU_FD_ENABLED, AttributeValue::Bool(passthrough.iommufd)),
+            (portable::VENDOR, "nvidia".into()),
+            (portable::KIND, portable::KIND_PASSTHROUGH.into()),
+        ]);
+        // All have them, also one of which the bus alone tells.
+        for name in [vendor::PRODUCT_NAME, portable::MODEL] {
+            attributes.entry(name).or_insert_with(|| format!("NVIDIA {:04x}", passthrough.device_id).as_str().into());
+        }
+        attributes
+    }
+
+    /// The capacities of the accelerator as user space gets it.
+    pub fn passthrough_capacities(&self) -> BTreeMap<&'static str, u64> {
+        let memory = self.capacities().get(capacities::MEMORY).copied();
+        let both = |bytes| [(capacities::ADDRESSABLE_MEMORY, bytes), (capacities::MEMORY, bytes)];
+        memory.into_iter().flat_map(both).collect()
     }
 
     /// What a container that is granted a partition of it must see.
@@ -132,6 +189,7 @@ impl Accelerator {
     pub fn partition_edits(&self, made: &Made, host: &Host) -> Result<cdi::ContainerEdits, nvidia::PartitionError> {
         match &self.facts {
             Facts::NvidiaGpu(gpu) => gpu.partition_edits(self.address, made, host),
+            Facts::NvidiaFunction => Err(nvidia::PartitionError::NoDriver(self.address)),
         }
     }
 
@@ -139,9 +197,10 @@ impl Accelerator {
     ///
     /// # Errors
     /// When the node lacks what the container needs; the text says what and what to do.
-    pub fn container_edits(&self, host: &Host) -> Result<cdi::ContainerEdits, nvidia::MissingNode> {
+    pub fn container_edits(&self, host: &Host) -> Result<cdi::ContainerEdits, nvidia::PartitionError> {
         match &self.facts {
-            Facts::NvidiaGpu(gpu) => gpu.container_edits(self.address, host),
+            Facts::NvidiaGpu(gpu) => Ok(gpu.container_edits(self.address, host)?),
+            Facts::NvidiaFunction => Err(nvidia::PartitionError::NoDriver(self.address)),
         }
     }
 }

@@ -27,6 +27,7 @@
 
 mod cgroup;
 mod error;
+mod facts;
 mod files;
 mod group;
 mod holders;
@@ -41,6 +42,8 @@ mod work;
 
 pub use cgroup::Container;
 pub use error::{Class, VfioError};
+pub use facts::{Passthrough, Ways};
+pub(crate) use facts::{is_bound, passthrough};
 pub use group::{IommuGroup, Member};
 pub use holders::Holder;
 pub use interface::Interface;

@@ -3,6 +3,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tessera_vocabulary::PciAddress;
 
+use crate::vfio::{Rebinding, Ways};
 use crate::{Made, Placement};
 
 /// Something that is done to the hardware before a container can be given a device, and undone after it. Plain data, to
@@ -28,13 +29,18 @@ pub enum Work {
         /// Where.
         placement: Placement,
     },
+    /// Hand it to user space.
+    Pass {
+        /// Which.
+        accelerator: PciAddress,
+    },
 }
 
 impl Work {
     /// What it is done to. Work on one accelerator is done one after the other.
     pub fn accelerator(&self) -> PciAddress {
         match self {
-            Self::Join { accelerator, .. } | Self::Cut { accelerator, .. } => *accelerator,
+            Self::Join { accelerator, .. } | Self::Cut { accelerator, .. } | Self::Pass { accelerator } => *accelerator,
         }
     }
 }
@@ -47,6 +53,13 @@ pub enum Outcome {
     Done,
     /// The partition is there.
     Cut(Made),
+    /// User space can have it.
+    Passed {
+        /// By what it reaches it.
+        ways: Ways,
+        /// What was moved, and whence.
+        rebinding: Rebinding,
+    },
 }
 
 /// Work that failed. The text says device, step, cause and what to do, for a pod's event.

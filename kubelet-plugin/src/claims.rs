@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use kube::Client;
+use tessera_config::IommuBackendPolicy;
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
+    ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
     StoredRecord, allocations, complete, execute, plan, repair,
 };
 use tessera_driver::{Host, WorkError};
@@ -168,11 +169,11 @@ impl Claims {
             return Ok(devices);
         }
         let object = api::claim(&self.client, &claim.namespace, &claim.name).await?;
-        let allocations = allocations(&object, claim, &self.identity)?;
-        if allocations.is_empty() {
+        let granted = allocations(&object, claim, &self.identity)?;
+        if granted.allocations.is_empty() {
             return Ok(Vec::new());
         }
-        self.carry_out(claim, &allocations).await
+        self.carry_out(claim, &granted).await
     }
 
     /// Answers from the ledger, once it is true that the container can be started with the answer. What was begun and not
@@ -233,15 +234,11 @@ impl Claims {
     }
 
     /// Does all that a claim needs, or nothing.
-    async fn carry_out(
-        &self,
-        claim: &ClaimRef,
-        allocations: &[Allocation],
-    ) -> Result<Vec<PreparedDevice>, OperationError> {
-        let done = match self.reserve(claim, allocations)? {
+    async fn carry_out(&self, claim: &ClaimRef, granted: &Granted) -> Result<Vec<PreparedDevice>, OperationError> {
+        let done = match self.reserve(claim, granted)? {
             record if record.is_whole() => self.describe(record),
             record => match self.works.carry_out(record).await {
-                Ok(record) => self.complete(record).and_then(|record| self.describe(record)),
+                Ok(record) => self.complete(record, granted).and_then(|record| self.describe(record)),
                 Err(error) => Err(error.into()),
             },
         };
@@ -257,21 +254,21 @@ impl Claims {
     }
 
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
-    fn reserve(&self, claim: &ClaimRef, allocations: &[Allocation]) -> Result<Record, OperationError> {
+    fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Record, OperationError> {
         let inventory = self.inventory();
         self.in_ledger(|ledger| {
             let edits = |part: Part<'_>| self.edits(part);
-            let record = plan(&self.identity, claim, allocations, &inventory, ledger.ledger(), edits)?;
+            let record = plan(&self.identity, claim, granted, &inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
     }
 
     /// Keeps what came of the work.
-    fn complete(&self, record: Record) -> Result<Record, OperationError> {
+    fn complete(&self, record: Record, granted: &Granted) -> Result<Record, OperationError> {
         let inventory = self.inventory();
         self.in_ledger(|ledger| {
             let edits = |part: Part<'_>| self.edits(part);
-            let record = complete(&self.identity, record, &inventory, ledger.ledger(), edits)?;
+            let record = complete(&self.identity, record, granted, &inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
     }
@@ -286,6 +283,15 @@ impl Claims {
             Part::Whole(accelerator) => accelerator.container_edits(&self.host).map_err(|error| error.to_string()),
             Part::Partition(accelerator, made) => {
                 accelerator.partition_edits(made, &self.host).map_err(|error| error.to_string())
+            }
+            Part::Passthrough(_, ways, config) => {
+                let first = match config.iommu.backend_policy {
+                    IommuBackendPolicy::PreferIommuFd => ways.iommufd().or_else(|| ways.legacy()),
+                    IommuBackendPolicy::LegacyOnly => ways.legacy(),
+                };
+                let interface =
+                    first.ok_or("VFIO offers no way to it; load vfio-pci, or let the config prefer iommufd")?;
+                Ok(self.host.passthrough_edits(&interface, config.iommu.enable_api_device))
             }
         }
     }

@@ -72,7 +72,10 @@ impl HardwareOptions {
 
     /// What is offered besides whole accelerators.
     pub fn offering(&self) -> Offering {
-        Offering { partitions: self.offer.contains(&Offer::Partitions) }
+        Offering {
+            partitions: self.offer.contains(&Offer::Partitions),
+            passthrough: self.offer.contains(&Offer::Passthrough),
+        }
     }
 
     /// What of the node containers are handed.
@@ -95,6 +98,9 @@ pub enum Offer {
     /// Partitions (MIG devices of every profile at every place), which are made when a claim is prepared and removed
     /// after it.
     Partitions,
+    /// Whole accelerators for user space (virtual machines), by VFIO: bound to it when a claim is prepared, and given back
+    /// to their driver after it.
+    Passthrough,
 }
 
 /// How to serve.

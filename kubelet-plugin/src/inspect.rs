@@ -84,6 +84,7 @@ fn table(inventory: &Inventory) -> String {
 fn device(device: &tessera_core::Device) -> Value {
     let accelerator = &device.accelerator;
     let attribute = |value| match value {
+        AttributeValue::Bool(value) => json!(value),
         AttributeValue::Int(value) => json!(value),
         AttributeValue::String(value) => json!(value),
         AttributeValue::Version(value) => json!(value.to_string()),

@@ -111,7 +111,7 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         host: hardware.host(),
         client: client.clone(),
         observed: observed.clone(),
-        works: Works::new(Arc::new(NvidiaWorkbench::new(session)), seen),
+        works: Works::new(Arc::new(NvidiaWorkbench::new(hardware.root(), session)), seen),
         disk: Disk { ledger: Arc::clone(&ledger), specs: cdi::Directory::open(&options.cdi_dir).context("--cdi-dir")? },
         metrics: metrics.clone(),
         notices: notices.clone(),

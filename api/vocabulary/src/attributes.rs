@@ -38,11 +38,19 @@ pub mod nvidia {
     pub const PARENT_UUID: &str = "parentUUID";
     /// String: of a MIG device, its profile, "1g.10gb".
     pub const PROFILE: &str = "profile";
+    /// String: of a GPU for user space, the product's PCI number, "0x2330".
+    pub const DEVICE_ID: &str = "deviceID";
+    /// String: of a GPU for user space, the vendor's PCI number, "0x10de".
+    pub const VENDOR_ID: &str = "vendorID";
+    /// Bool: of a GPU for user space, whether the node's kernel has iommufd.
+    pub const IOMMU_FD_ENABLED: &str = "iommuFDEnabled";
 
     /// The value of [`TYPE`] for a whole GPU.
     pub const TYPE_GPU: &str = "gpu";
     /// The value of [`TYPE`] for a MIG device.
     pub const TYPE_MIG: &str = "mig";
+    /// The value of [`TYPE`] for a GPU that is handed to user space by VFIO.
+    pub const TYPE_VFIO: &str = "vfio";
 }
 
 /// The portable set: the same meaning on every vendor.
@@ -53,6 +61,8 @@ pub mod portable {
     pub const KIND: &str = "tessera.dev/kind";
     /// The value of [`KIND`] for a part of an accelerator that has memory and engines of its own.
     pub const KIND_PARTITION: &str = "partition";
+    /// The value of [`KIND`] for an accelerator that is handed to user space by VFIO.
+    pub const KIND_PASSTHROUGH: &str = "passthrough";
     /// String: the product's name.
     pub const MODEL: &str = "tessera.dev/model";
     /// String: the architecture or generation in lower case: `hopper`.

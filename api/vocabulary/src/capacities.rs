@@ -18,3 +18,6 @@ pub const ENCODERS: &str = "encoders";
 pub const JPEG_ENGINES: &str = "jpegEngines";
 /// Optical flow accelerators.
 pub const OFA_ENGINES: &str = "ofaEngines";
+
+/// Bytes of device memory of a GPU that is handed to user space, by NVIDIA's name.
+pub const ADDRESSABLE_MEMORY: &str = "addressableMemory";

@@ -5,3 +5,6 @@ pub const NVIDIA_GPU: &str = "gpu.nvidia.com";
 
 /// Every MIG device; the name and the meaning of NVIDIA's own class.
 pub const NVIDIA_MIG: &str = "mig.nvidia.com";
+
+/// Every NVIDIA GPU that can be handed to user space; the name and the meaning of NVIDIA's own class.
+pub const NVIDIA_VFIO: &str = "vfio.gpu.nvidia.com";

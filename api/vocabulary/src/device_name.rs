@@ -21,6 +21,11 @@ impl DeviceName {
         Self(format!("gpu-{domain:04x}-{bus:02x}-{device:02x}-{function:x}"))
     }
 
+    /// A whole GPU that is handed to user space: `vfio-0000-1b-00-0`.
+    pub fn vfio(address: PciAddress) -> Self {
+        Self(Self::gpu(address).0.replacen("gpu", "vfio", 1))
+    }
+
     /// A MIG device: `gpu-0000-1b-00-0-mig-1g10gb-19-4` for profile `1g.10gb` with id 19 from memory slice 4 on. Ends as
     /// NVIDIA's own driver ends its names.
     pub fn mig(address: PciAddress, profile: &str, profile_id: u32, start: u32) -> Self {

@@ -36,6 +36,9 @@ impl Gpu {
 /// Why a partition cannot be handed to a container.
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionError {
+    /// NVIDIA's driver does not have the GPU.
+    #[error("GPU {0} is not with NVIDIA's driver; bind it to that")]
+    NoDriver(PciAddress),
     /// The GPU's own node.
     #[error(transparent)]
     Node(#[from] MissingNode),

@@ -6,7 +6,7 @@ use tessera_vocabulary::PciAddress;
 
 use super::{Gpu, Session, cutting};
 use crate::version::strict;
-use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs};
+use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs, vfio};
 
 /// NVIDIA's PCI vendor id, and the class of displays and 3D controllers (bridges and audio functions are others).
 const PCI_VENDOR: &str = "0x10de";
@@ -26,9 +26,13 @@ impl Nvidia {
         Self { root, session, shapes: BTreeMap::new() }
     }
 
-    fn look(&mut self, on_the_bus: BTreeSet<PciAddress>) -> Result<Discovery, DiscoveryError> {
+    fn look(
+        &mut self,
+        on_the_bus: BTreeSet<PciAddress>,
+        with_driver: &BTreeSet<PciAddress>,
+    ) -> Result<Discovery, DiscoveryError> {
         let session = self.session.clone();
-        session.with(&on_the_bus.clone(), |library| {
+        session.with(with_driver, |library| {
             let versions = library.versions()?;
             let mut found = Discovery { on_the_bus, ..Discovery::default() };
             for (index, gpu) in library.gpus()?.into_iter().enumerate() {
@@ -39,6 +43,15 @@ impl Nvidia {
                     Err(problem) => found.problems.push(format!("GPU {index}: {problem}")),
                 }
             }
+            let known: BTreeSet<_> = found.accelerators.iter().map(|accelerator| accelerator.address).collect();
+            let unknown = found.on_the_bus.difference(&known).filter(|address| vfio::is_bound(&self.root, **address));
+            found.accelerators.extend(unknown.map(|address| Accelerator {
+                address: *address,
+                locality: sysfs::locality(&self.root, *address),
+                partitioning: None,
+                passthrough: vfio::passthrough(&self.root, *address),
+                facts: Facts::NvidiaFunction,
+            }));
             found.accelerators.sort_by_key(|accelerator| accelerator.address);
             Ok(found)
         })
@@ -75,7 +88,8 @@ impl Nvidia {
             addressing_mode: facts.addressing_mode,
         };
         let locality = sysfs::locality(&self.root, address);
-        Ok(Accelerator { address, locality, partitioning, facts: Facts::NvidiaGpu(gpu) })
+        let passthrough = vfio::passthrough(&self.root, address);
+        Ok(Accelerator { address, locality, partitioning, passthrough, facts: Facts::NvidiaGpu(Box::new(gpu)) })
     }
 }
 
@@ -83,8 +97,10 @@ impl Backend for Nvidia {
     /// An error closes NVML, and so does a change on the bus: a reloaded driver and a new GPU are found that way.
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
         let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS);
-        self.session.close_unless(&on_the_bus);
-        self.look(on_the_bus).inspect_err(|_| {
+        // NVML counts the GPUs that its driver has when it is opened.
+        let with_driver = on_the_bus.iter().filter(|address| !vfio::is_bound(&self.root, **address)).copied().collect();
+        self.session.close_unless(&with_driver);
+        self.look(on_the_bus, &with_driver).inspect_err(|_| {
             self.session.close();
             self.shapes.clear();
         })

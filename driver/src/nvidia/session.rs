@@ -26,6 +26,14 @@ impl Session {
         Self { driver_root, open: Arc::default() }
     }
 
+    /// Does something that NVML stands in the way of, since it has every GPU's node open: closes it, and keeps it closed
+    /// until then. What takes long is not to be done so: everybody waits.
+    pub(super) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.take();
+        work()
+    }
+
     /// Works with NVML; opens it where it is not open. Several may at once.
     pub(super) fn with<T, E: From<DiscoveryError>>(
         &self,

@@ -1,4 +1,4 @@
-//! Cuts GPUs and joins them again, by MIG.
+//! Cuts GPUs and joins them again, by MIG, and hands them to user space.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -8,7 +8,8 @@ use tessera_nvml::{CallError, ErrorClass, GpuInstance, GpuInstanceId, MigGpu, Mi
 
 use super::Session;
 use super::cutting::{made, placement};
-use crate::{DiscoveryError, Made, Outcome, Placement, Work, WorkError, Workbench};
+use super::passing::Passing;
+use crate::{DiscoveryError, Made, Outcome, Placement, Root, Work, WorkError, Workbench};
 
 /// What is in use is tried again this often: processes of a container that was just stopped take a moment to end.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -16,6 +17,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Changes NVIDIA's GPUs.
 pub struct NvidiaWorkbench {
     session: Session,
+    passing: Passing,
 }
 
 /// A failure on the way to a [`WorkError`].
@@ -26,48 +28,68 @@ enum Trouble {
 }
 
 impl NvidiaWorkbench {
-    /// Works with this session.
-    pub fn new(session: Session) -> Self {
-        Self { session }
+    /// Works with this session, and with the kernel's files below `root`.
+    pub fn new(root: Root, session: Session) -> Self {
+        Self { passing: Passing::new(session.clone(), root), session }
     }
 
-    fn with_gpu<T>(&self, work: &Work, act: impl FnOnce(&MigGpu<'_>) -> Result<T, Trouble>) -> Result<T, WorkError> {
-        let result = self.session.with(&BTreeSet::new(), |library| act(&library.mig_gpu(uuid(work))?));
+    fn with_gpu<T>(
+        &self,
+        uuid: &str,
+        work: &Work,
+        act: impl FnOnce(&MigGpu<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, WorkError> {
+        let result = self.session.with(&BTreeSet::new(), |library| act(&library.mig_gpu(uuid)?));
         result.map_err(|trouble: Trouble| trouble.about(work))
     }
 }
 
 impl Workbench for NvidiaWorkbench {
     fn carry_out(&self, work: &Work, deadline: Instant) -> Result<Outcome, WorkError> {
-        self.with_gpu(work, |gpu| match work {
-            Work::Join { .. } => switch(gpu, false, deadline).map(|()| Outcome::Done),
-            Work::Cut { shape, placement, .. } => {
+        match work {
+            Work::Join { uuid, .. } => {
+                self.with_gpu(uuid, work, |gpu| switch(gpu, false, deadline).map(|()| Outcome::Done))
+            }
+            Work::Cut { uuid, shape, placement, .. } => self.with_gpu(uuid, work, |gpu| {
                 switch(gpu, true, deadline)?;
                 cut(gpu, MigProfileId(*shape), *placement).map(Outcome::Cut)
-            }
-        })
+            }),
+            Work::Pass { accelerator } => self.passing.hand_over(*accelerator, deadline),
+        }
     }
 
-    fn undo(&self, work: &Work, _: Option<&Outcome>, deadline: Instant) -> Result<(), WorkError> {
-        let undone = self.with_gpu(work, |gpu| match work {
+    fn undo(&self, work: &Work, outcome: Option<&Outcome>, deadline: Instant) -> Result<(), WorkError> {
+        match work {
             Work::Join { .. } => Ok(()),
-            Work::Cut { shape, placement, .. } => {
-                until(deadline, || remove(gpu, MigProfileId(*shape), *placement)).map_err(Trouble::Call)
+            Work::Cut { uuid, shape, placement, .. } => {
+                let undone = self.with_gpu(uuid, work, |gpu| {
+                    until(deadline, || remove(gpu, MigProfileId(*shape), *placement)).map_err(Trouble::Call)
+                });
+                // With the GPU, all that was cut from it is gone.
+                undone.or_else(|error| if error.gone { Ok(()) } else { Err(error) })
             }
-        });
-        // With the GPU, all that was cut from it is gone.
-        undone.or_else(|error| if error.gone { Ok(()) } else { Err(error) })
+            Work::Pass { accelerator } => {
+                let rebinding = outcome.and_then(|outcome| match outcome {
+                    Outcome::Passed { rebinding, .. } => Some(rebinding),
+                    Outcome::Cut(_) | Outcome::Done => None,
+                });
+                self.passing.take_back(*accelerator, rebinding, deadline)
+            }
+        }
     }
 
     fn holds(&self, work: &Work, outcome: &Outcome) -> bool {
-        let held = self.with_gpu(work, |gpu| match (work, outcome) {
-            (Work::Cut { shape, placement, .. }, Outcome::Cut(known)) => {
+        let held = match (work, outcome) {
+            (Work::Cut { uuid, shape, placement, .. }, Outcome::Cut(known)) => self.with_gpu(uuid, work, |gpu| {
                 let found = gpu.gpu_instance(GpuInstanceId(known.gpu_instance))?;
                 Ok(lies(&found, MigProfileId(*shape), *placement) && made(&found).as_ref() == Some(known))
+            }),
+            (Work::Join { uuid, .. }, Outcome::Done) => {
+                self.with_gpu(uuid, work, |gpu| Ok(!gpu.mode()?.is_some_and(|mode| mode.current)))
             }
-            (Work::Join { .. }, _) => Ok(!gpu.mode()?.is_some_and(|mode| mode.current)),
-            (Work::Cut { .. }, Outcome::Done) => Ok(false),
-        });
+            (Work::Pass { accelerator }, Outcome::Passed { ways, .. }) => Ok(self.passing.holds(*accelerator, *ways)),
+            _ => Ok(false),
+        };
         held.unwrap_or(false)
     }
 }
@@ -157,18 +179,13 @@ fn until<T>(deadline: Instant, mut call: impl FnMut() -> Result<T, CallError>) -
     }
 }
 
-fn uuid(work: &Work) -> &str {
-    match work {
-        Work::Join { uuid, .. } | Work::Cut { uuid, .. } => uuid,
-    }
-}
-
 impl Trouble {
     fn about(self, work: &Work) -> WorkError {
         let accelerator = work.accelerator();
         let step = match work {
             Work::Join { .. } => "cannot be used as a whole".to_owned(),
             Work::Cut { placement, .. } => format!("cannot be cut at {placement}"),
+            Work::Pass { .. } => "cannot be handed to user space".to_owned(),
         };
         let (cause, class) = match self {
             Self::Call(error) => (format!("{} failed: {}", error.call, error.source), Some(error.class())),

@@ -198,7 +198,7 @@ fn a_pod_that_asks_for_the_extended_resource_gets_a_gpu() {
 }
 
 #[test]
-fn a_config_that_nothing_understands_is_refused_by_its_kind() {
+fn a_config_that_asks_for_what_is_not_offered_is_refused_by_name() {
     let team = Team::new(shared(), "config");
     let mut wanted = one_gpu();
     wanted["devices"]["config"] = json!([{"opaque": {"driver": "gpu.nvidia.com", "parameters": {
@@ -206,7 +206,7 @@ fn a_config_that_nothing_understands_is_refused_by_its_kind() {
     }}}]);
     let uses = [json!({"name": "gpu", "resourceClaimName": "configured"})];
     team.apply(&[claim("configured", &wanted), pod("refused", &uses, &[container("main", &["gpu"], &["devices"])])]);
-    team.wait_event("refused", &["resource.nvidia.com/v1beta1 GpuConfig", "not understood"]);
+    team.wait_event("refused", &["GpuConfig in the claim", "sharing.strategy TimeSlicing is not offered yet"]);
     assert!(team.files_of(&team.uid_of("configured")).is_empty());
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    Allocation, ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Identity, InUse, Inventory, Ledger, Part,
+    ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Granted, Identity, InUse, Inventory, Ledger, Part,
     PreparedDevice, Record, Refusal, Step, StoredRecord, allocations, execute, plan, repair, revert, stands,
 };
 use tessera_vocabulary::DeviceName;
@@ -207,9 +207,9 @@ impl Agent {
         hardware: &Hardware,
     ) -> Result<(), OperationError> {
         let object = claim::read(claims, claim, &self.identity, server)?;
-        let allocations = allocations(&object, claim, &self.identity)?;
-        if !allocations.is_empty() {
-            let record = self.reserve(claim, &allocations, None, hardware)?;
+        let granted = allocations(&object, claim, &self.identity)?;
+        if !granted.allocations.is_empty() {
+            let record = self.reserve(claim, &granted, None, hardware)?;
             self.carry_out(record)?;
         }
         Ok(())
@@ -233,7 +233,7 @@ impl Agent {
     pub(crate) fn reserve(
         &self,
         claim: &ClaimRef,
-        allocations: &[Allocation],
+        granted: &Granted,
         stale: Option<&Ledger>,
         hardware: &Hardware,
     ) -> Result<Record, OperationError> {
@@ -241,9 +241,8 @@ impl Agent {
         let inventory = self.observed.as_ref().unwrap_or(&nothing);
         self.refresh()?;
         let edits = |part: Part<'_>| hardware.container_edits(part.accelerator());
-        let record = self.with_ledger(|ledger| {
-            plan(&self.identity, claim, allocations, inventory, stale.unwrap_or(ledger), edits)
-        })?;
+        let record =
+            self.with_ledger(|ledger| plan(&self.identity, claim, granted, inventory, stale.unwrap_or(ledger), edits))?;
         self.insert(StoredRecord::encode(record.clone()).map_err(|_| Trouble::Refused)?)?;
         Ok(record)
     }

@@ -1,6 +1,6 @@
 //! Calls of the kubelet that an agent works on, stage by stage: between two stages anything may happen.
 
-use tessera_core::{Allocation, ClaimRef, Ledger, PreparedDevice, Record, allocations};
+use tessera_core::{ClaimRef, Granted, Ledger, PreparedDevice, Record, allocations};
 
 use crate::agent::{Agent, OperationError};
 use crate::claim::{self, Claim};
@@ -30,7 +30,7 @@ enum Stage {
     /// What the API server knows of it.
     Get(Option<Box<Ledger>>),
     /// The plan.
-    Reserve(Vec<Allocation>, Option<Box<Ledger>>),
+    Reserve(Granted, Option<Box<Ledger>>),
     /// The rest of the steps.
     CarryOut(Box<Record>),
 }
@@ -110,15 +110,15 @@ fn stage(
         },
         Stage::Get(snapshot) => {
             let object = claim::read(claims, &call.claim, &agent.identity, server)?;
-            let allocations = allocations(&object, &call.claim, &agent.identity)?;
-            if allocations.is_empty() {
+            let granted = allocations(&object, &call.claim, &agent.identity)?;
+            if granted.allocations.is_empty() {
                 return Ok(Some(Vec::new()));
             }
-            call.stage = Stage::Reserve(allocations, snapshot);
+            call.stage = Stage::Reserve(granted, snapshot);
             Ok(None)
         }
-        Stage::Reserve(allocations, snapshot) => {
-            let record = agent.reserve(&call.claim, &allocations, snapshot.as_deref(), hardware)?;
+        Stage::Reserve(granted, snapshot) => {
+            let record = agent.reserve(&call.claim, &granted, snapshot.as_deref(), hardware)?;
             call.stage = Stage::CarryOut(Box::new(record));
             Ok(None)
         }

@@ -84,9 +84,10 @@ pub(crate) fn device_name(text: &str) -> Option<DeviceName> {
 fn gpu(bus: u8) -> Accelerator {
     Accelerator {
         partitioning: None,
+        passthrough: None,
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
         locality: Locality { pcie_root: None, numa_node: Some(0) },
-        facts: Facts::NvidiaGpu(nvidia::Gpu {
+        facts: Facts::NvidiaGpu(Box::new(nvidia::Gpu {
             minor: bus.into(),
             uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),
             product_name: "NVIDIA H100 80GB HBM3".to_owned(),
@@ -97,6 +98,6 @@ fn gpu(bus: u8) -> Accelerator {
             cuda_driver_version: Version::new(12, 8, 0),
             memory_bytes: Some(85_520_809_984),
             addressing_mode: None,
-        }),
+        })),
     }
 }

@@ -40,5 +40,5 @@ mod tree;
 
 pub use matching::{Id, Identity};
 pub use mount::{Error, Mounted};
-pub use rule::Rule;
+pub use rule::{Operation, Rule};
 pub use setup::{Added, Driver, RELEASE, Setup, WhileHeld};

@@ -16,8 +16,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-nvml", &[]),
     ("tessera-hook", &[]),
     ("tessera-driver", &["cdi", "tessera-hook", "tessera-nvml", "tessera-vocabulary"]),
-    ("tessera-core", &["cdi", "tessera-driver", "tessera-vocabulary"]),
-    ("tessera-agent", &["cdi", "tessera-core", "tessera-driver", "tessera-kubelet-api", "tessera-vocabulary"]),
+    ("tessera-core", &["cdi", "tessera-config", "tessera-driver", "tessera-vocabulary"]),
+    (
+        "tessera-agent",
+        &["cdi", "tessera-config", "tessera-core", "tessera-driver", "tessera-kubelet-api", "tessera-vocabulary"],
+    ),
 ];
 
 /// Crates from outside that only some of ours may use: what they stand for has one home.

@@ -1,10 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use k8s_openapi::api::resource::v1::{
-    DeviceAllocationConfiguration, DeviceRequestAllocationResult, OpaqueDeviceConfiguration, ResourceClaim,
-};
+use k8s_openapi::api::resource::v1::{DeviceRequestAllocationResult, ResourceClaim};
 use serde::{Deserialize, Serialize};
+use tessera_config::{ConfigError, DeviceConfig, DeviceType, Entry, Place, resolve};
 use tessera_vocabulary::DeviceName;
 
 use crate::Identity;
@@ -90,12 +89,54 @@ impl fmt::Display for ClaimRef {
 pub struct Allocation {
     /// The request in the claim, without the name of a subrequest.
     pub request: String,
+    /// The same with the name of the subrequest, where there is one: `request/subrequest`.
+    pub full_request: String,
     /// The device.
     pub device: DeviceName,
     /// Which share of a shared device.
     pub share_id: Option<String>,
     /// Whether it is for watching only: such a claim holds nothing and excludes nobody.
     pub admin_access: bool,
+}
+
+/// What a claim was granted from this node's pool, and how it is to be set up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Granted {
+    /// The devices.
+    pub allocations: Vec<Allocation>,
+    /// What the claim and its DeviceClasses say about the set-up, in their order of precedence. Not understood yet: that
+    /// takes knowing what the devices are.
+    pub configs: Vec<Config>,
+}
+
+/// One opaque config.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who says it.
+    pub place: Place,
+    /// About which requests; all where none is named.
+    pub requests: Vec<String>,
+    /// What.
+    pub parameters: serde_json::Value,
+}
+
+impl Granted {
+    /// How each device is to be set up, in their order. `device_type` says what the device of a name is.
+    ///
+    /// # Errors
+    /// The first config that cannot be followed.
+    pub fn set_up(&self, device_type: impl Fn(&DeviceName) -> DeviceType) -> Result<Vec<DeviceConfig>, ConfigError> {
+        let mut entries = Vec::with_capacity(self.configs.len());
+        for Config { place, requests, parameters } in &self.configs {
+            entries.push(Entry { place: *place, requests, parameters });
+        }
+        let mut devices = Vec::with_capacity(self.allocations.len());
+        for allocation in &self.allocations {
+            let device_type = device_type(&allocation.device);
+            devices.push(tessera_config::Device { request: &allocation.full_request, device_type });
+        }
+        resolve(&entries, &devices)
+    }
 }
 
 /// Why a claim says nothing that could be prepared. The texts land in events of pods.
@@ -124,29 +165,13 @@ pub enum ClaimError {
         /// This node's pool.
         own: String,
     },
-    /// A configuration for this driver that it does not understand.
-    #[error("claim {claim}: config of kind {kind} for driver {driver} is not understood; remove it from the {place}")]
-    UnknownConfig {
-        /// Namespace and name.
-        claim: String,
-        /// apiVersion and kind.
-        kind: String,
-        /// This driver.
-        driver: String,
-        /// The claim or the DeviceClass.
-        place: &'static str,
-    },
 }
 
 /// What a claim was allocated from this node's pool of this driver. What other drivers gave is theirs to prepare.
 ///
 /// # Errors
 /// See [`ClaimError`]. Nothing in a claim makes this panic.
-pub fn allocations(
-    claim: &ResourceClaim,
-    wanted: &ClaimRef,
-    identity: &Identity,
-) -> Result<Vec<Allocation>, ClaimError> {
+pub fn allocations(claim: &ResourceClaim, wanted: &ClaimRef, identity: &Identity) -> Result<Granted, ClaimError> {
     let uid = claim.metadata.uid.as_deref().unwrap_or_default();
     if uid != wanted.uid.as_str() {
         return Err(ClaimError::Replaced { name: wanted.to_string(), found: uid.to_owned() });
@@ -168,28 +193,16 @@ pub fn allocations(
         .map(|result| allocation(result, wanted, &own))
         .collect::<Result<_, _>>()?;
 
-    for config in devices.config.iter().flatten() {
-        let Some(opaque) = config.opaque.as_ref().filter(|opaque| opaque.driver == driver.as_str()) else { continue };
-        if concerns(config, &allocations) {
-            return Err(ClaimError::UnknownConfig {
-                claim: wanted.to_string(),
-                kind: kind_of(opaque),
-                driver: driver.to_string(),
-                place: if config.source == "FromClass" { "DeviceClass" } else { "claim" },
-            });
-        }
-    }
-    Ok(allocations)
-}
-
-/// Whether a config is about a device of ours. Without requests it is about all of them; since 1.37 the API server
-/// writes it so whenever a config covers every request.
-fn concerns(config: &DeviceAllocationConfiguration, allocations: &[Allocation]) -> bool {
-    let requests = config.requests.as_deref().unwrap_or_default();
-    let names = |name: &String, request: &str| name.split('/').next() == Some(request);
-    !allocations.is_empty()
-        && (requests.is_empty()
-            || allocations.iter().any(|allocation| requests.iter().any(|name| names(name, &allocation.request))))
+    let configs = devices.config.iter().flatten().filter_map(|config| {
+        let opaque = config.opaque.as_ref().filter(|opaque| opaque.driver == driver.as_str())?;
+        Some(Config {
+            place: Place::of_allocated(&config.source),
+            requests: config.requests.clone().unwrap_or_default(),
+            parameters: opaque.parameters.0.clone(),
+        })
+    });
+    let configs = if allocations.is_empty() { Vec::new() } else { configs.collect() };
+    Ok(Granted { allocations, configs })
 }
 
 fn allocation(result: &DeviceRequestAllocationResult, claim: &ClaimRef, own: &str) -> Result<Allocation, ClaimError> {
@@ -206,23 +219,11 @@ fn allocation(result: &DeviceRequestAllocationResult, claim: &ClaimRef, own: &st
     let request = result.request.split('/').next().unwrap_or_default().to_owned();
     Ok(Allocation {
         request,
+        full_request: result.request.clone(),
         device: result.device.parse().map_err(|_| foreign())?,
         share_id: result.share_id.clone(),
         admin_access: result.admin_access.unwrap_or(false),
     })
-}
-
-fn kind_of(opaque: &OpaqueDeviceConfiguration) -> String {
-    let field = |name: &str| opaque.parameters.0.get(name).and_then(|value| value.as_str());
-    match (field("apiVersion"), field("kind")) {
-        (Some(version), Some(kind)) => clip(&format!("{version} {kind}")),
-        _ => "unknown (apiVersion and kind are missing)".to_owned(),
-    }
-}
-
-/// Users choose these words, and an event holds little: keep the beginning.
-fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 #[cfg(test)]
@@ -234,7 +235,7 @@ mod tests {
 
     const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-    fn resolve(allocation: Value) -> Result<Vec<Allocation>, ClaimError> {
+    fn granted(allocation: Value) -> Result<Granted, ClaimError> {
         let claim = json!({
             "metadata": {"namespace": "team", "name": "training", "uid": UID},
             "spec": {},
@@ -250,45 +251,52 @@ mod tests {
     #[test]
     fn takes_what_is_of_this_driver_and_node() {
         let other = json!({"request": "nic", "driver": "nic.example.com", "pool": "anything", "device": "nic-0"});
-        let found = resolve(json!({"results": [result("gpu/large", "gpu-a"), other]})).unwrap();
+        let found = granted(json!({"results": [result("gpu/large", "gpu-a"), other]})).unwrap().allocations;
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].request.as_str(), found[0].device.as_str()), ("gpu", "gpu-a"));
+        assert_eq!(found[0].full_request, "gpu/large");
         assert!(!found[0].admin_access);
     }
 
     #[test]
-    fn a_config_for_another_driver_is_not_ours_to_judge() {
-        let config = json!([{"source": "FromClaim", "opaque": {"driver": "nic.example.com", "parameters": {"x": 1}}}]);
-        assert!(resolve(json!({"results": [result("gpu", "gpu-a")], "config": config})).is_ok());
+    fn what_is_of_another_node_or_no_name_is_refused() {
+        let mut foreign = result("gpu", "gpu-a");
+        foreign["pool"] = json!("node-2/gpu.nvidia.com");
+        let texts = [foreign, result("gpu", "../../etc/passwd")]
+            .map(|result| granted(json!({"results": [result]})).unwrap_err().to_string());
+        assert!(texts.iter().all(|text| text.len() < 256), "an event holds 256 characters: {texts:#?}");
+        insta::assert_json_snapshot!(texts);
     }
 
     #[test]
-    fn what_cannot_be_prepared_is_refused_with_its_reason() {
-        let config = |source: &str, requests: Value, parameters: Value| {
+    fn configs_are_followed_or_refused_with_their_reason() {
+        let config = |driver: &str, source: &str, requests: Value, parameters: Value| {
             json!({"results": [result("gpu", "gpu-a")],
                    "config": [{"source": source, "requests": requests,
-                               "opaque": {"driver": "gpu.nvidia.com", "parameters": parameters}}]})
+                               "opaque": {"driver": driver, "parameters": parameters}}]})
         };
+        let set_up = |allocation| granted(allocation).unwrap().set_up(|_| DeviceType::Whole);
         let kind = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig"});
-        let mut foreign = result("gpu", "gpu-a");
-        foreign["pool"] = json!("node-2/gpu.nvidia.com");
+        let mut sharing = kind.clone();
+        sharing["sharing"] = json!({"strategy": "TimeSlicing"});
+        let own = |source, requests, parameters| config("gpu.nvidia.com", source, requests, parameters);
+        for taken in [
+            own("FromClaim", json!([]), kind.clone()),
+            own("FromClass", json!(["gpu"]), kind),
+            own("FromClaim", json!(["other"]), json!({"kind": 7})),
+            config("nic.example.com", "FromClaim", json!([]), json!({"x": 1})),
+        ] {
+            assert_eq!(set_up(taken), Ok(vec![DeviceConfig::default_for(DeviceType::Whole)]));
+        }
         let texts: Vec<_> = [
-            json!({"results": [foreign]}),
-            json!({"results": [result("gpu", "../../etc/passwd")]}),
-            config("FromClaim", json!([]), kind.clone()),
-            config("FromClass", json!(["gpu"]), kind.clone()),
-            config("FromClaim", json!(["gpu/large"]), json!({"kind": 7})),
-            config("FromClaim", json!([]), json!({"apiVersion": "v1", "kind": "x".repeat(5000)})),
+            own("FromClaim", json!([]), sharing),
+            own("FromClaim", json!(["gpu"]), json!({"kind": 7})),
+            own("FromClaim", json!([]), json!({"apiVersion": "v1", "kind": "x".repeat(5000)})),
         ]
         .into_iter()
-        .map(|allocation| resolve(allocation).unwrap_err().to_string())
+        .map(|allocation| set_up(allocation).unwrap_err().to_string())
         .collect();
-        assert!(texts.iter().all(|text| text.len() < 256), "an event holds 256 characters: {texts:#?}");
         insta::assert_json_snapshot!(texts);
-        assert!(
-            resolve(config("FromClaim", json!(["other"]), kind)).is_ok(),
-            "a config for another request is not ours"
-        );
     }
 
     #[test]

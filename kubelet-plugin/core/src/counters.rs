@@ -57,7 +57,7 @@ impl<'a> Counters<'a> {
             ..DeviceCounterConsumption::default()
         };
         match offer.what {
-            What::Whole => vec![of_node(slices(accelerator))],
+            What::Whole | What::Passthrough(_) => vec![of_node(slices(accelerator))],
             What::Partition { shape, placement } => vec![
                 of_node(1),
                 DeviceCounterConsumption {

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use tessera_driver::vfio::Ways;
 use tessera_driver::{Accelerator, Discovery, Work};
 use tessera_vocabulary::DeviceName;
 
@@ -35,7 +36,7 @@ pub enum Condition {
 
 impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
-    pub const EMPTY: Self = Self { offering: Offering { partitions: false }, devices: Vec::new() };
+    pub const EMPTY: Self = Self { offering: Offering::NOTHING, devices: Vec::new() };
 
     /// That of a node that was not looked at yet, and that will offer this.
     pub fn new(offering: Offering) -> Self {
@@ -73,8 +74,16 @@ impl Inventory {
                 if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
             (on_the_bus || in_use.contains(&device.accelerator.name())).then(|| device.lost(cause))
         });
-        let ready =
-            found.accelerators.iter().cloned().map(|accelerator| Device { accelerator, condition: Condition::Ready });
+        let ready = found.accelerators.iter().map(|found| {
+            let accelerator = match self.devices.iter().find(|known| known.accelerator.address == found.address) {
+                // While user space has it, only the bus tells of it; what its driver told before is still so.
+                Some(known) if !found.has_driver_facts() => {
+                    Accelerator { passthrough: found.passthrough, ..known.accelerator.clone() }
+                }
+                _ => found.clone(),
+            };
+            Device { accelerator, condition: Condition::Ready }
+        });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
         Self { devices, ..*self }
@@ -86,13 +95,22 @@ impl Inventory {
         Self { devices: self.devices.iter().map(|device| device.lost(cause)).collect(), ..*self }
     }
 
-    /// What is known once a partition was removed, until the next look: nobody made it by hand.
+    /// What is known once work was undone, until the next look: what was seen of it is nobody's doing by hand.
     #[must_use]
     pub fn without(mut self, work: &Work) -> Self {
-        if let Work::Cut { accelerator, shape, placement, .. } = work {
-            let devices = self.devices.iter_mut().filter(|device| device.accelerator.address == *accelerator);
-            for partitioning in devices.filter_map(|device| device.accelerator.partitioning.as_mut()) {
-                partitioning.partitions.retain(|one| (one.shape, one.placement) != (*shape, *placement));
+        let devices = self.devices.iter_mut().map(|device| &mut device.accelerator);
+        for accelerator in devices.filter(|accelerator| accelerator.address == work.accelerator()) {
+            match work {
+                Work::Join { .. } => {}
+                Work::Cut { shape, placement, .. } => {
+                    let partitionings = accelerator.partitioning.iter_mut();
+                    partitionings.for_each(|own| {
+                        own.partitions.retain(|one| (one.shape, one.placement) != (*shape, *placement));
+                    });
+                }
+                Work::Pass { .. } => accelerator.passthrough.iter_mut().for_each(|own| {
+                    (own.bound, own.ways) = (false, Ways::default());
+                }),
             }
         }
         self

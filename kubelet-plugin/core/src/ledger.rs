@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::resource::v1::Device;
 use tessera_driver::{Placement, Work};
-use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::{ClaimRef, ClaimUid, PreparedDevice, Record, StoredRecord, Use};
 
@@ -67,8 +67,14 @@ impl Ledger {
             .flat_map(|device| &device.work)
             .filter_map(|work| match work {
                 Work::Cut { shape, placement, .. } => Some((*shape, *placement)),
-                Work::Join { .. } => None,
+                Work::Join { .. } | Work::Pass { .. } => None,
             })
             .collect()
+    }
+
+    /// Whether a claim hands an accelerator to user space.
+    pub(crate) fn passes(&self, address: PciAddress) -> bool {
+        let mut work = self.records().flat_map(Record::work).map(|(work, _)| work);
+        work.any(|work| matches!(work, Work::Pass { accelerator } if *accelerator == address))
     }
 }

@@ -17,7 +17,7 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
-pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, InvalidClaimUid, allocations};
+pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
 pub use ledger::Ledger;
 pub use offers::Offering;

@@ -1,5 +1,6 @@
 //! What of a node's accelerators can be allocated: each as a whole, and parts of it.
 
+use tessera_driver::vfio::Passthrough;
 use tessera_driver::{Accelerator, Made, Partition, Placement, Shape, Work};
 use tessera_vocabulary::DeviceName;
 
@@ -11,12 +12,17 @@ use crate::{Condition, Inventory, Ledger, Use};
 pub struct Offering {
     /// Partitions that are made when a claim is prepared, each at a place of its own.
     pub partitions: bool,
+    /// Whole accelerators for user space, by VFIO.
+    pub passthrough: bool,
 }
 
 impl Offering {
+    /// Nothing else.
+    pub const NOTHING: Self = Self { partitions: false, passthrough: false };
+
     /// Whether there are offers that only counters tell apart.
     pub(crate) fn needs_counters(self) -> bool {
-        self.partitions
+        self.partitions || self.passthrough
     }
 }
 
@@ -31,7 +37,12 @@ pub(crate) struct Offer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum What<'a> {
     Whole,
-    Partition { shape: &'a Shape, placement: Placement },
+    Partition {
+        shape: &'a Shape,
+        placement: Placement,
+    },
+    /// All of it, by VFIO.
+    Passthrough(&'a Passthrough),
 }
 
 impl Inventory {
@@ -43,15 +54,21 @@ impl Inventory {
     /// The offer of a name.
     pub(crate) fn offer(&self, name: &DeviceName) -> Option<Offer<'_>> {
         // Names of partitions begin with that of their accelerator; which one it is, only the whole name says.
-        let near = self.devices().iter().filter(|device| name.as_str().starts_with(device.accelerator.name().as_str()));
-        near.flat_map(|device| self.offers_of(device)).find(|offer| offer.name() == *name)
+        let near = |device: &&Device| {
+            let accelerator = &device.accelerator;
+            name.as_str().starts_with(accelerator.name().as_str()) || accelerator.passthrough_name() == *name
+        };
+        self.devices().iter().filter(near).flat_map(|device| self.offers_of(device)).find(|offer| offer.name() == *name)
     }
 
     /// All offers of a device, whether they can be had now or not. Partitions come in the order in which the scheduler
     /// should take them.
     pub(crate) fn offers_of<'a>(&self, device: &'a Device) -> impl Iterator<Item = Offer<'a>> + use<'a> {
         let on_demand = self.offering().partitions;
-        let whole = Offer { device, what: What::Whole };
+        // Of what the bus alone knows there is nothing else to tell.
+        let whole = device.accelerator.has_driver_facts().then_some(Offer { device, what: What::Whole });
+        let passthrough = device.accelerator.passthrough.as_ref().filter(|_| self.offering().passthrough);
+        let passthrough = passthrough.map(|facts| Offer { device, what: What::Passthrough(facts) });
         let partitions = device.accelerator.partitioning.iter().flat_map(move |partitioning| {
             let there = |shape: &Shape, placement| {
                 partitioning.partitions.iter().any(|one| (one.shape, one.placement) == (shape.id, placement))
@@ -62,7 +79,7 @@ impl Inventory {
             all.sort_by_key(|(shape, placement)| order(&partitioning.shapes, shape, *placement));
             all.into_iter().map(|(shape, placement)| Offer { device, what: What::Partition { shape, placement } })
         });
-        std::iter::once(whole).chain(partitions)
+        whole.into_iter().chain(partitions).chain(passthrough)
     }
 }
 
@@ -88,13 +105,14 @@ impl<'a> Offer<'a> {
         match self.what {
             What::Whole => self.accelerator().name(),
             What::Partition { shape, placement } => self.accelerator().partition_name(shape, placement),
+            What::Passthrough(_) => self.accelerator().passthrough_name(),
         }
     }
 
     /// What whoever has it uses.
     pub(crate) fn uses(&self) -> Vec<Use> {
         let placement = match self.what {
-            What::Whole => None,
+            What::Whole | What::Passthrough(_) => None,
             What::Partition { placement, .. } => Some(placement),
         };
         vec![Use { accelerator: self.accelerator().name(), placement }]
@@ -116,9 +134,18 @@ impl<'a> Offer<'a> {
     /// Why it cannot be had, whoever has what: something that was made by hand is in the way, or the mode of the
     /// accelerator, which only a reset can change.
     pub(crate) fn obstacle(&self, offering: Offering, ledger: &Ledger) -> Option<String> {
+        // Bound by a claim of ours it is soon free again; bound by hand it is nobody else's.
+        let bound = self.accelerator().passthrough.is_some_and(|passthrough| passthrough.bound)
+            && !ledger.passes(self.accelerator().address);
+        if bound && !matches!(self.what, What::Passthrough(_)) {
+            return Some("it was handed to VFIO by hand".to_owned());
+        }
         let partitioning = self.accelerator().partitioning.as_ref()?;
         let switches = partitioning.switchable && offering.partitions;
         match self.what {
+            What::Passthrough(_) => by_hand(self.device, ledger)
+                .next()
+                .map(|partition| format!("a partition at {} that was made by hand is in the way", partition.placement)),
             What::Whole => {
                 if let Some(partition) = by_hand(self.device, ledger).next() {
                     return Some(format!("a partition at {} that was made by hand is in the way", partition.placement));
@@ -152,6 +179,9 @@ impl<'a> Offer<'a> {
                 let switchable = accelerator.partitioning.as_ref().is_some_and(|partitioning| partitioning.switchable);
                 (switchable && offering.partitions).then_some(Work::Join { accelerator: address, uuid })
             }
+            // Where an admin has bound it already, it stays so.
+            What::Passthrough(facts) if facts.bound && !ledger.passes(address) => None,
+            What::Passthrough(_) => Some(Work::Pass { accelerator: address }),
             What::Partition { shape, placement } => match self.made_by_hand(ledger) {
                 Some(_) => None,
                 None => Some(Work::Cut { accelerator: address, uuid, shape: shape.id, placement }),

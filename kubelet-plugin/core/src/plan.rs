@@ -1,11 +1,15 @@
+use std::collections::BTreeMap;
+
 use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
+use tessera_config::{ConfigError, DeviceConfig, DeviceType, VfioDeviceConfig};
+use tessera_driver::vfio::Ways;
 use tessera_driver::{Accelerator, Made, Outcome, Work};
 use tessera_vocabulary::{DeviceName, DriverName};
 
 use crate::offers::{Offer, What};
 use crate::pool::pool_name;
 use crate::slices::api_device;
-use crate::{Allocation, ClaimRef, ClaimUid, Condition, Inventory, Ledger, PreparedDevice, Record};
+use crate::{Allocation, ClaimRef, ClaimUid, Condition, Granted, Inventory, Ledger, PreparedDevice, Record};
 
 /// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +42,14 @@ pub enum Refusal {
         device: DeviceName,
         /// What is missing and what to do.
         cause: String,
+    },
+    /// The claim or its DeviceClass says how the device is to be set up, and that cannot be done.
+    #[error("claim {claim}: {cause}")]
+    Config {
+        /// Namespace and name, cut to what leaves room for the cause.
+        claim: String,
+        /// Which config, and what is wrong with it.
+        cause: ConfigError,
     },
     /// The names of the claim cannot be expressed in a CDI spec.
     #[error("claim {claim} cannot be described to the container runtime: {cause}")]
@@ -96,13 +108,17 @@ pub enum Part<'a> {
     Whole(&'a Accelerator),
     /// A partition of it that is there.
     Partition(&'a Accelerator, &'a Made),
+    /// All of it by VFIO, to be reached so.
+    Passthrough(&'a Accelerator, Ways, &'a VfioDeviceConfig),
 }
 
 impl<'a> Part<'a> {
     /// The accelerator that it is, or is a part of.
     pub fn accelerator(self) -> &'a Accelerator {
         match self {
-            Self::Whole(accelerator) | Self::Partition(accelerator, _) => accelerator,
+            Self::Whole(accelerator) | Self::Partition(accelerator, _) | Self::Passthrough(accelerator, ..) => {
+                accelerator
+            }
         }
     }
 }
@@ -117,13 +133,13 @@ impl<'a> Part<'a> {
 pub fn plan(
     identity: &Identity,
     claim: &ClaimRef,
-    allocations: &[Allocation],
+    granted: &Granted,
     inventory: &Inventory,
     ledger: &Ledger,
     edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
     let mut devices: Vec<PreparedDevice> = Vec::new();
-    for allocation in allocations {
+    for allocation in &granted.allocations {
         // Two requests may name one device, if one of them has admin access or takes another share.
         let same =
             |device: &&mut PreparedDevice| device.device == allocation.device && device.share_id == allocation.share_id;
@@ -151,7 +167,9 @@ pub fn plan(
     }
     let record =
         Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec: nothing(), ending: false };
-    if record.is_whole() { complete(identity, record, inventory, ledger, edits) } else { Ok(record) }
+    // What cannot be followed is to be refused before anything is done.
+    configs(&record.claim, granted, inventory)?;
+    if record.is_whole() { complete(identity, record, granted, inventory, ledger, edits) } else { Ok(record) }
 }
 
 /// The record with the CDI spec, once all work is done and its outcomes are in it.
@@ -161,22 +179,33 @@ pub fn plan(
 pub fn complete(
     identity: &Identity,
     record: Record,
+    granted: &Granted,
     inventory: &Inventory,
     ledger: &Ledger,
     edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
     let claim = &record.claim;
+    let configs = configs(claim, granted, inventory)?;
     let mut cdi_devices = Vec::new();
     for device in &record.devices {
         let offer = inventory.ready(&device.device)?;
-        let made = device.outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Cut(made) => Some(made),
-            Outcome::Done => None,
-        });
-        let part = match (offer.what, made.or_else(|| offer.made_by_hand(ledger))) {
-            (What::Whole, _) => Part::Whole(offer.accelerator()),
-            (What::Partition { .. }, Some(made)) => Part::Partition(offer.accelerator(), made),
-            (What::Partition { .. }, None) => return Err(Refusal::Gone(device.device.clone())),
+        let outcome = device.outcomes.first();
+        let part = match offer.what {
+            What::Whole => Part::Whole(offer.accelerator()),
+            What::Partition { .. } => {
+                let made = match outcome {
+                    Some(Outcome::Cut(made)) => Some(made),
+                    _ => offer.made_by_hand(ledger),
+                };
+                Part::Partition(offer.accelerator(), made.ok_or_else(|| Refusal::Gone(device.device.clone()))?)
+            }
+            What::Passthrough(facts) => {
+                let ways = match outcome {
+                    Some(Outcome::Passed { ways, .. }) => *ways,
+                    _ => facts.ways,
+                };
+                Part::Passthrough(offer.accelerator(), ways, configs.get(&device.device).unwrap_or(&DEFAULT))
+            }
         };
         let container_edits =
             edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
@@ -188,6 +217,32 @@ pub fn complete(
     let spec = Spec::new(identity.cdi_kind().clone(), cdi_devices).document();
     let spec = spec.map_err(|error| undescribable(claim, &error))?;
     Ok(Record { spec, ..record })
+}
+
+/// Of a passthrough device of which no config says anything.
+static DEFAULT: VfioDeviceConfig = VfioDeviceConfig::DEFAULT;
+
+/// How the claim's passthrough devices are to be reached; nothing else can be set up yet.
+fn configs(
+    claim: &ClaimRef,
+    granted: &Granted,
+    inventory: &Inventory,
+) -> Result<BTreeMap<DeviceName, VfioDeviceConfig>, Refusal> {
+    let device_type = |device: &DeviceName| match inventory.offer(device).map(|offer| offer.what) {
+        Some(What::Partition { .. }) => DeviceType::Partition,
+        Some(What::Passthrough(_)) => DeviceType::Passthrough,
+        Some(What::Whole) | None => DeviceType::Whole,
+    };
+    let resolved = granted
+        .set_up(device_type)
+        .map_err(|cause| Refusal::Config { claim: claim.to_string().chars().take(50).collect(), cause })?;
+    let named = granted.allocations.iter().map(|allocation| allocation.device.clone()).zip(resolved);
+    Ok(named
+        .filter_map(|(device, config)| match config {
+            DeviceConfig::Passthrough(config) => Some((device, config)),
+            DeviceConfig::Whole(_) | DeviceConfig::Partition(_) => None,
+        })
+        .collect())
 }
 
 /// The spec of a record whose work is not done yet.
@@ -273,11 +328,7 @@ mod tests {
     use cdi::DeviceNode;
 
     use super::*;
-    use crate::testing::{claim_ref, gpu, gpus, identity, ledger};
-
-    fn allocation(request: &str, bus: u8) -> Allocation {
-        Allocation { request: request.to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false }
-    }
+    use crate::testing::{allocation, claim_ref, gpus, granted, identity, ledger};
 
     fn admin(request: &str, bus: u8) -> Allocation {
         Allocation { admin_access: true, ..allocation(request, bus) }
@@ -289,7 +340,7 @@ mod tests {
         inventory: &Inventory,
         ledger: &Ledger,
     ) -> Result<Record, Refusal> {
-        plan(&identity(), &claim_ref(uid), allocations, inventory, ledger, |part| {
+        plan(&identity(), &claim_ref(uid), &granted(allocations), inventory, ledger, |part| {
             let node = DeviceNode::new(format!("/dev/nvidia{}", part.accelerator().address.bus));
             Ok(ContainerEdits { device_nodes: vec![node], ..Default::default() })
         })
@@ -311,7 +362,7 @@ mod tests {
             plan_with("uid-2", &[allocation("a", 9)], &gpus(&[1]), &ledger),
             plan_with("uid-2", &[allocation("a", 2)], &lost, &ledger),
             plan_with("uid-2", &[allocation("a", 1)], &gpus(&[1]), &ledger),
-            plan(&identity(), &claim_ref("uid-2"), &[allocation("a", 2)], &gpus(&[2]), &ledger, |_| {
+            plan(&identity(), &claim_ref("uid-2"), &granted(&[allocation("a", 2)]), &gpus(&[2]), &ledger, |_| {
                 Err("no node".to_owned())
             }),
         ]
@@ -350,7 +401,8 @@ mod tests {
             };
             let ledger = Ledger::default();
             let record =
-                plan(&identity(), &claim_ref("uid-1"), &allocations, &gpus(&[1, 2, 3, 4]), &ledger, edits).unwrap();
+                plan(&identity(), &claim_ref("uid-1"), &granted(&allocations), &gpus(&[1, 2, 3, 4]), &ledger, edits)
+                    .unwrap();
             let spec: Spec = serde_json::from_str(record.spec.as_str()).unwrap();
             assert!(spec.devices.iter().all(|device| device.container_edits.device_nodes.len() == 1));
             spec.devices.iter().map(|device| device.container_edits.env.len()).collect::<Vec<_>>()

@@ -92,17 +92,20 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
 /// where there are partitions on demand the wholes from the other end, so that the two meet as late as possible.
 fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) -> Vec<Offer<'a>> {
     let (held, offering) = (ledger.held(), inventory.offering());
-    let offering = Offering { partitions: offering.partitions && features.shared_counters };
+    let offering = if features.shared_counters { offering } else { Offering::NOTHING };
     let lost = |offer: &Offer<'_>| *offer.condition() != Condition::Ready;
     let available = |offer: &Offer<'_>| {
-        let whole = offer.what == What::Whole;
-        offer.obstacle(offering, ledger).is_none()
-            && (whole || offering.partitions || offer.made_by_hand(ledger).is_some())
-            && (features.device_taints || !lost(offer))
+        let told_apart = match offer.what {
+            What::Whole => true,
+            What::Partition { .. } => offering.partitions || offer.made_by_hand(ledger).is_some(),
+            What::Passthrough(_) => offering.passthrough,
+        };
+        offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !lost(offer))
     };
     let all = inventory.devices().iter().flat_map(|device| inventory.offers_of(device));
     let offered: Vec<_> = all.filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
-    let (mut wholes, partitions): (Vec<_>, Vec<_>) = offered.into_iter().partition(|offer| offer.what == What::Whole);
+    let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
+    let (partitions, mut wholes): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
     if offering.partitions {
         wholes.reverse();
     }
@@ -115,6 +118,7 @@ pub(crate) fn api_device(offer: &Offer<'_>, ledger: &Ledger) -> ApiDevice {
     let accelerator = offer.accelerator();
     let (attributes, capacities) = match offer.what {
         What::Whole => (accelerator.attributes(), accelerator.capacities()),
+        What::Passthrough(facts) => (accelerator.passthrough_attributes(facts), accelerator.passthrough_capacities()),
         What::Partition { shape, .. } => (
             accelerator.partition_attributes(shape, offer.made_by_hand(ledger)),
             accelerator.partition_capacities(shape),
@@ -138,6 +142,7 @@ fn marked(device: ApiDevice, lost: bool, features: Features) -> ApiDevice {
 fn attribute(value: AttributeValue) -> DeviceAttribute {
     let none = DeviceAttribute::default();
     match value {
+        AttributeValue::Bool(value) => DeviceAttribute { bool: Some(value), ..none },
         AttributeValue::Int(value) => DeviceAttribute { int: Some(value), ..none },
         AttributeValue::String(value) => {
             let end = value.floor_char_boundary(ATTRIBUTE_BYTES);

@@ -12,9 +12,8 @@ use crate::{ClaimError, ClaimRef, ClaimUid, Identity, Ledger, Record, allocation
 pub fn stands(claim: &ClaimRef, object: Option<&ResourceClaim>, identity: &Identity) -> bool {
     let Some(object) = object else { return false };
     match allocations(object, claim, identity) {
-        Ok(allocations) => !allocations.is_empty(),
+        Ok(granted) => !granted.allocations.is_empty(),
         Err(ClaimError::Replaced { .. } | ClaimError::NotAllocated(_) | ClaimError::ForeignPool { .. }) => false,
-        Err(ClaimError::UnknownConfig { .. }) => true,
     }
 }
 

@@ -4,15 +4,18 @@ use semver::Version;
 use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
 use tessera_vocabulary::{DriverName, PciAddress};
 
-use crate::{Allocation, ClaimRef, Identity, Inventory, Ledger, NodeIdentity, Part, Pool, Record, StoredRecord, plan};
+use crate::{
+    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, NodeIdentity, Part, Pool, Record, StoredRecord, plan,
+};
 
 /// An H100 on a bus of its own.
 pub(crate) fn gpu(bus: u8) -> Accelerator {
     Accelerator {
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
         partitioning: None,
+        passthrough: None,
         locality: Locality { pcie_root: Some(format!("pci0000:{bus:02x}")), numa_node: Some(0) },
-        facts: Facts::NvidiaGpu(nvidia::Gpu {
+        facts: Facts::NvidiaGpu(Box::new(nvidia::Gpu {
             minor: bus.into(),
             uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),
             product_name: "NVIDIA H100 80GB HBM3".to_owned(),
@@ -23,7 +26,7 @@ pub(crate) fn gpu(bus: u8) -> Accelerator {
             cuda_driver_version: Version::new(12, 8, 0),
             memory_bytes: Some(85_520_809_984),
             addressing_mode: None,
-        }),
+        })),
     }
 }
 
@@ -48,10 +51,9 @@ pub(crate) fn identity() -> Identity {
 
 /// What a claim that was given one GPU gets.
 pub(crate) fn record(uid: &str, bus: u8) -> Record {
-    let allocation =
-        Allocation { request: "gpu".to_owned(), device: gpu(bus).name(), share_id: None, admin_access: false };
     let edits = |_: Part<'_>| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
-    plan(&identity(), &claim_ref(uid), &[allocation], &gpus(&[bus]), &Ledger::default(), edits).unwrap()
+    plan(&identity(), &claim_ref(uid), &granted(&[allocation("gpu", bus)]), &gpus(&[bus]), &Ledger::default(), edits)
+        .unwrap()
 }
 
 /// The ledger with these records in it.
@@ -59,4 +61,15 @@ pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
     let mut ledger = Ledger::default();
     records.into_iter().for_each(|record| ledger.insert(StoredRecord::encode(record).unwrap()));
     ledger
+}
+
+/// One GPU for a request.
+pub(crate) fn allocation(request: &str, bus: u8) -> Allocation {
+    let request = request.to_owned();
+    Allocation { full_request: request.clone(), request, device: gpu(bus).name(), share_id: None, admin_access: false }
+}
+
+/// These devices, and no word about their set-up.
+pub(crate) fn granted(allocations: &[Allocation]) -> Granted {
+    Granted { allocations: allocations.to_vec(), configs: Vec::new() }
 }

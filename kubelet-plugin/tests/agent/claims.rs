@@ -140,7 +140,8 @@ async fn what_cannot_be_prepared_is_refused_with_its_reason() {
     let (node, plugin) = node().await;
     let result =
         |pool: &str, device: &str| json!({"request": "gpu", "driver": Claim::DRIVER, "pool": pool, "device": device});
-    let config = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig"});
+    let sharing = json!({"strategy": "MPS"});
+    let config = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig", "sharing": sharing});
     node.allocated("replaced", GPUS[0]);
     let mut texts = Vec::new();
     for claim in [

@@ -18,6 +18,7 @@ mod interrupted;
 mod kubelet;
 mod outage;
 mod partitions;
+mod passthrough;
 mod publishing;
 mod reconciler;
 mod registration;

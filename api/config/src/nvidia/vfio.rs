@@ -8,6 +8,12 @@ pub struct VfioDeviceConfig {
     pub iommu: IommuConfig,
 }
 
+impl VfioDeviceConfig {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self =
+        Self { iommu: IommuConfig { backend_policy: IommuBackendPolicy::LegacyOnly, enable_api_device: false } };
+}
+
 /// By which interface of the kernel a container reaches a VFIO device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IommuConfig {

@@ -20,7 +20,13 @@ fn gpu() -> Accelerator {
         addressing_mode: None,
     };
     let address = "0000:3b:00.0".parse().unwrap();
-    Accelerator { address, locality: Locality::default(), partitioning: None, facts: Facts::NvidiaGpu(gpu) }
+    Accelerator {
+        address,
+        locality: Locality::default(),
+        partitioning: None,
+        passthrough: None,
+        facts: Facts::NvidiaGpu(Box::new(gpu)),
+    }
 }
 
 fn host(tree: &Tree, loader_cache: LoaderCache) -> Host {
