@@ -12,7 +12,7 @@ use crate::components::{self, Extra, SERVICE_ADDRESS};
 use crate::options::Options;
 use crate::parts::Parts;
 use crate::progress::Progress;
-use crate::services::is_ready;
+use crate::services::{API_SERVER, is_ready};
 use crate::{credentials, node_config};
 
 /// Ten times what the slowest step was seen to take on two cores.
@@ -40,7 +40,7 @@ pub(crate) fn bring_up(
     step("etcd, containerd and the API server");
     start(cluster, "etcd", components::etcd())?;
     start(cluster, "containerd", components::containerd())?;
-    start(cluster, "kube-apiserver", components::apiserver(node, &extra))?;
+    start(cluster, API_SERVER, components::apiserver(node, &extra))?;
 
     step("loading the test image");
     wait_for(cluster, "containerd", "its socket", || {
@@ -49,7 +49,7 @@ pub(crate) fn bring_up(
     wait_for(cluster, "containerd", "the test image", || cluster.load_image(parts.image()).map(|()| true))?;
 
     step("waiting for the API server");
-    wait_for(cluster, "kube-apiserver", "/readyz", || {
+    wait_for(cluster, API_SERVER, "/readyz", || {
         cluster.kubectl_output(&["get", "--raw=/readyz", "--request-timeout=5s"]).map(|_| true)
     })?;
 

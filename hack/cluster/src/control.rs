@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Request {
     /// Runs a program until it ends by itself or is signalled. Refused while a service of that name runs.
     Start { service: String, argv: Vec<String>, env: Vec<(String, String)> },
+    /// Runs a service that has ended once more, as the last time.
+    StartAgain { service: String },
     /// Sends a signal, by its number.
     Signal { service: String, signal: i32 },
     /// Asks for every service that was ever started.
@@ -33,6 +35,10 @@ pub(crate) enum Answer {
 pub(crate) struct ServiceState {
     /// The name it was started under.
     pub(crate) name: String,
+    /// Its program and arguments.
+    pub(crate) argv: Vec<String>,
+    /// What it got besides the environment of every service.
+    pub(crate) env: Vec<(String, String)>,
     /// The process id inside the node.
     pub(crate) pid: i32,
     /// How it ended (`exit status 1`, `signal 9`); `None` while it runs.

@@ -9,9 +9,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, check_file_name};
-use crate::components;
 use crate::control::{Answer, Request, ServiceState, ask};
 use crate::processes::outside_pid;
+
+/// The service that the API server is.
+pub(crate) const API_SERVER: &str = "kube-apiserver";
 
 /// How a cluster is.
 #[derive(Debug, Clone)]
@@ -97,12 +99,30 @@ impl Cluster {
         if self.service_running("kubelet")? {
             self.stop_service("kubelet", Signal::TERM, Duration::from_secs(10))?;
         }
-        self.start_service("kubelet", &components::kubelet(&self.record.spec.node), &[])
+        self.start_again("kubelet")
     }
 
     /// Kills the kubelet without warning, as a crash would. It stays down until [`Cluster::restart_kubelet`].
     pub fn kill_kubelet(&self) -> Result<()> {
         self.stop_service("kubelet", Signal::KILL, Duration::from_secs(10))?;
+        Ok(())
+    }
+
+    /// Ends the API server, if it runs. What it stores stays, and pods go on. It stays away until
+    /// [`Cluster::start_api_server`].
+    pub fn stop_api_server(&self) -> Result<()> {
+        // An outage comes without warning; told to end, it would first finish what is under way.
+        self.stop_service(API_SERVER, Signal::KILL, Duration::from_secs(10))?;
+        Ok(())
+    }
+
+    /// Starts the API server as it was at first. Returns when the process was started; it takes seconds until it answers.
+    pub fn start_api_server(&self) -> Result<()> {
+        self.start_again(API_SERVER)
+    }
+
+    fn start_again(&self, name: &str) -> Result<()> {
+        self.ask(&Request::StartAgain { service: name.to_owned() })?;
         Ok(())
     }
 

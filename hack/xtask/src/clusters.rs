@@ -67,6 +67,13 @@ pub(crate) enum Command {
         /// What to do.
         action: KubeletAction,
     },
+    /// Take the API server away for a while.
+    ApiServer {
+        #[command(flatten)]
+        name: Name,
+        /// What to do.
+        action: ApiServerAction,
+    },
 }
 
 /// Which cluster.
@@ -113,6 +120,15 @@ pub(crate) enum KubeletAction {
     Restart,
 }
 
+/// What to do with the API server.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ApiServerAction {
+    /// Start it as it was; it takes seconds until it answers.
+    Start,
+    /// End it; what it stores stays, and pods go on.
+    Stop,
+}
+
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(up) => start(&up)?,
@@ -125,6 +141,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Load { name, image } => Cluster::open(&name.name)?.load_image(&image)?,
         Command::Agent { name, action } => agent(&name.name, action)?,
         Command::Kubelet { name, action: KubeletAction::Restart } => Cluster::open(&name.name)?.restart_kubelet()?,
+        Command::ApiServer { name, action: ApiServerAction::Start } => Cluster::open(&name.name)?.start_api_server()?,
+        Command::ApiServer { name, action: ApiServerAction::Stop } => Cluster::open(&name.name)?.stop_api_server()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,8 @@ pub(super) struct Services(BTreeMap<String, ServiceState>);
 impl Services {
     pub(super) fn handle(&mut self, request: Request) -> Answer {
         let outcome = match request {
-            Request::Start { service, argv, env } => self.start(&service, &argv, &env),
+            Request::Start { service, argv, env } => self.start(&service, argv, env),
+            Request::StartAgain { service } => self.start_again(&service),
             Request::Signal { service, signal } => self.signal(&service, signal),
             Request::Services => {
                 self.reap();
@@ -27,12 +28,19 @@ impl Services {
         outcome.map_or_else(|error| Answer::Refused(format!("{error:#}")), |()| Answer::Done)
     }
 
-    fn start(&mut self, service: &str, argv: &[String], env: &[(String, String)]) -> Result<()> {
+    fn start_again(&mut self, service: &str) -> Result<()> {
+        let Some(known) = self.0.get(service) else { bail!("there is no service {service:?}") };
+        self.start(service, known.argv.clone(), known.env.clone())
+    }
+
+    fn start(&mut self, service: &str, argv: Vec<String>, env: Vec<(String, String)>) -> Result<()> {
         self.reap();
         if self.0.get(service).is_some_and(|known| known.ended.is_none()) {
             bail!("service {service:?} is running already: stop it first");
         }
-        let [program, arguments @ ..] = argv else { bail!("service {service:?}: the command line is empty") };
+        let [program, arguments @ ..] = argv.as_slice() else {
+            bail!("service {service:?}: the command line is empty")
+        };
         let path = format!("{INSIDE}/logs/{service}.log");
         let log =
             OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("opening {path}"))?;
@@ -51,7 +59,7 @@ impl Services {
             .spawn()
             .with_context(|| format!("service {service:?}: starting {program}"))?;
         let pid = i32::try_from(child.id()).context("a process id beyond what the kernel gives out")?;
-        self.0.insert(service.to_owned(), ServiceState { name: service.to_owned(), pid, ended: None });
+        self.0.insert(service.to_owned(), ServiceState { name: service.to_owned(), argv, env, pid, ended: None });
         Ok(())
     }
 
