@@ -18,6 +18,8 @@ use crate::notices::Notice;
 const BURST: u32 = 20;
 const BETWEEN_EVENTS: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The API server refuses an event whose note has more bytes.
+const NOTE_BYTES: usize = 1024;
 
 /// Writes events until stopped. One that cannot be written is lost: the log and the metrics have it.
 pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Receiver<Notice>, stop: CancellationToken) {
@@ -50,21 +52,52 @@ fn node(name: &str) -> ObjectReference {
     }
 }
 
-/// The claim is what tells two events of one reason apart: the recorder makes a series of those that are alike.
+/// The claim is what tells two events of one reason apart: the recorder makes a series of those that are alike, and only
+/// the first of a series is told.
 fn event(notice: &Notice) -> Event {
-    let claim = |claim: &ClaimRef| ObjectReference {
+    let unnamed = |uid: &str| ObjectReference {
         api_version: Some("resource.k8s.io/v1".to_owned()),
         kind: Some("ResourceClaim".to_owned()),
-        namespace: Some(claim.namespace.clone()),
-        name: Some(claim.name.clone()),
-        uid: Some(claim.uid.to_string()),
+        uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     };
+    let claim = |claim: &ClaimRef| ObjectReference {
+        namespace: Some(claim.namespace.clone()),
+        name: Some(claim.name.clone()),
+        ..unnamed(claim.uid.as_str())
+    };
+    let mut note = notice.to_string();
+    note.truncate(note.floor_char_boundary(NOTE_BYTES));
     Event {
         type_: if notice.is_warning() { EventType::Warning } else { EventType::Normal },
         reason: notice.reason().to_owned(),
-        note: Some(notice.to_string()),
+        note: Some(note),
         action: "Reconcile".to_owned(),
-        secondary: notice.claim().map(claim),
+        secondary: notice.claim().map(claim).or_else(|| notice.uid_in_name().map(unnamed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_aside(uid: &str, reason: &str) -> Notice {
+        let path = |extension: &str| format!("/run/tessera/gpu.nvidia.com/{uid}.{extension}").into();
+        Notice::RecordSetAside { path: path("record"), kept_as: path("unreadable"), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn what_happened_to_two_claims_is_told_twice() {
+        let stray = |uid: &str| Notice::StrayRemoved { file: format!("tessera.gpu.nvidia.com-claim_{uid}.json") };
+        for (one, other) in [(set_aside("uid-1", "a"), set_aside("uid-2", "a")), (stray("uid-1"), stray("uid-2"))] {
+            let related = [one, other].map(|notice| event(&notice).secondary.and_then(|claim| claim.uid));
+            assert_eq!(related, [Some("uid-1".to_owned()), Some("uid-2".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_note_is_cut_to_what_the_server_takes() {
+        let note = event(&set_aside("uid-1", &"é".repeat(2000))).note.unwrap();
+        assert!((NOTE_BYTES - 1..=NOTE_BYTES).contains(&note.len()), "{}", note.len());
     }
 }

@@ -55,6 +55,15 @@ impl Notice {
             _ => None,
         }
     }
+
+    /// The UID of the claim in the name of the file that it is about, where nothing else is known of the claim.
+    pub(crate) fn uid_in_name(&self) -> Option<&str> {
+        match self {
+            Self::RecordSetAside { path, .. } => path.file_stem()?.to_str(),
+            Self::StrayRemoved { file } => file.rsplit_once('_')?.1.strip_suffix(".json"),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Notice {
