@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod claims;
+mod downgrade;
 mod failures;
 mod flags;
 mod hardware;
@@ -20,7 +21,9 @@ mod outage;
 mod partitions;
 mod passthrough;
 mod publishing;
+mod reboot;
 mod reconciler;
+mod records;
 mod registration;
 mod restart;
 

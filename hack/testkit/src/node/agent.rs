@@ -113,6 +113,11 @@ impl Node {
         self.agent = Some(Agent::start(&self.program, &arguments, &self.path("agent.log")));
     }
 
+    /// Installs another release of the agent: `program` is what is started from now on.
+    pub fn install_agent(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Makes the agent's process, which begins when it is told to by [`Agent::release`].
     ///
     /// # Panics
