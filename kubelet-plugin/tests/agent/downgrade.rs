@@ -1,8 +1,13 @@
-//! An earlier release of the agent takes over from this one, and this one again from it.
+//! An earlier release of the agent takes over from this one, and this one again from it. Run only when
+//! `TESSERA_PREVIOUS_AGENT` names the program `tessera-agent` of an earlier release:
+//!
+//! ```text
+//! TESSERA_PREVIOUS_AGENT=/path/to/tessera-agent cargo test -p tessera-agent --test agent downgrade -- --nocapture
+//! ```
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use testkit::{Claim, GPUS, Node, Plugin};
+use testkit::{Agent, Claim, GPUS, Node, Plugin};
 
 use crate::{AGENT, assert_nothing_left, node};
 
@@ -17,17 +22,18 @@ async fn next(node: &mut Node, program: &str, kill: bool) -> Plugin {
     node.start().await
 }
 
-/// Run only when `TESSERA_PREVIOUS_AGENT` names the program `tessera-agent` of an earlier release:
-///
-/// ```text
-/// TESSERA_PREVIOUS_AGENT=/path/to/tessera-agent cargo test -p tessera-agent --test agent downgrade -- --nocapture
-/// ```
+/// The earlier release's program, if there is one.
+fn previous() -> Option<String> {
+    let previous = std::env::var("TESSERA_PREVIOUS_AGENT").ok();
+    if previous.is_none() {
+        eprintln!("skipped: TESSERA_PREVIOUS_AGENT names no earlier release");
+    }
+    previous
+}
+
 #[tokio::test]
 async fn an_earlier_release_goes_on_with_what_this_one_left() {
-    let Some(previous) = std::env::var_os("TESSERA_PREVIOUS_AGENT").map(PathBuf::from) else {
-        return eprintln!("skipped: TESSERA_PREVIOUS_AGENT names no earlier release");
-    };
-    let previous = previous.to_str().expect("a path in UTF-8");
+    let Some(previous) = previous() else { return };
     for kill in [false, true] {
         let how = if kill { "killed" } else { "stopped" };
         let (mut node, newer) = node().await;
@@ -40,7 +46,7 @@ async fn an_earlier_release_goes_on_with_what_this_one_left() {
         let specs = claims.each_ref().map(|claim| node.spec(claim));
         println!("this release prepared 3 claims and was {how}");
 
-        let older = next(&mut node, previous, kill).await;
+        let older = next(&mut node, &previous, kill).await;
         for (claim, answer) in claims.iter().zip(&answers) {
             assert_eq!(older.prepare(claim).await.unwrap(), *answer, "{}", claim.name);
         }
@@ -63,4 +69,35 @@ async fn an_earlier_release_goes_on_with_what_this_one_left() {
         println!("this release gave the same answers and undid the rest; {set_aside} records were set aside\n");
         assert_eq!(set_aside, 0);
     }
+}
+
+/// As when a DaemonSet replaces its pods: for a while both are alive, and the kubelet may call either.
+#[tokio::test]
+async fn an_earlier_release_and_this_one_share_a_ledger() {
+    let Some(previous) = previous() else { return };
+    let (mut node, this) = node().await;
+    let [one, two] = [node.allocated("one", GPUS[0]), node.allocated("two", GPUS[1])];
+    let answer = this.prepare(&one).await.unwrap();
+
+    let registered = node.kubelet().registrations().len();
+    let arguments = [node.arguments(), ["--instance", "earlier"].map(str::to_owned).to_vec()].concat();
+    let _earlier_agent = Agent::start(Path::new(&previous), &arguments, &node.path("earlier.log"));
+    let last = node.kubelet().registration(registered + 1, testkit::PATIENCE).await;
+    let earlier = Plugin::connect(Path::new(&last.info.endpoint)).await;
+    assert_eq!(earlier.prepare(&one).await.unwrap(), answer);
+    let other = earlier.prepare(&two).await.unwrap();
+    assert_eq!(this.prepare(&two).await.unwrap(), other);
+    let taken = this.prepare(&node.allocated("taker", GPUS[1])).await.unwrap_err();
+    assert!(taken.contains("team/two"), "{taken}");
+    this.unprepare(&two).await.unwrap();
+    earlier.unprepare(&one).await.unwrap();
+    assert_nothing_left(&node);
+    assert_eq!(this.prepare(&one).await.unwrap(), answer);
+    // The device is this release's to give only while it knows of what the earlier one undid.
+    earlier.unprepare(&one).await.unwrap();
+    this.prepare(&node.allocated("next", GPUS[0])).await.unwrap();
+    println!("both releases, alive at once, answered alike and undid each other's claims");
+    node.kill().await;
+    earlier.unprepare(&Claim::new("next")).await.unwrap();
+    assert_nothing_left(&node);
 }
