@@ -4,6 +4,8 @@
 //! Most tests share one node and stay out of each other's way in namespaces of their own ([`shared`], [`Team`]); those
 //! that break things have a node of their own ([`own`]).
 
+mod calls;
+mod events;
 mod manifests;
 mod team;
 
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 use cluster::{ClusterName, KubernetesVersion, Options};
 use simulated_node::SimulatedNode;
 
+pub use calls::Calls;
+pub use events::NodeEvent;
 pub use manifests::{claim, container, one_gpu, pod, request, template};
 pub use team::Team;
 
@@ -28,9 +32,15 @@ pub fn shared() -> &'static SimulatedNode {
 /// A node of one's own, with the agent running and everything published.
 pub fn own(name: &str, hardware: &str) -> SimulatedNode {
     let node = without_agent(name, hardware);
-    node.agent().start(&["--rescan", "0.5", "--log", "info,tessera_agent=debug"]).unwrap();
-    node.agent().wait_until_ready(PATIENCE).unwrap();
+    start_agent(&node, &[]);
     node
+}
+
+/// Starts the node's agent as tests have it, with these arguments besides, and waits until it has published.
+pub fn start_agent(node: &SimulatedNode, more: &[&str]) {
+    let arguments = [&["--rescan", "0.5", "--log", "info,tessera_agent=debug"], more].concat();
+    node.agent().start(&arguments).unwrap();
+    node.agent().wait_until_ready(PATIENCE).unwrap();
 }
 
 /// The version of Kubernetes that the tests run on: `TESSERA_KUBERNETES`, else the newest.

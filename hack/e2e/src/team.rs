@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulated_node::SimulatedNode;
-use testkit::cdi_specs;
+use testkit::{Claim, cdi_specs};
 
 use crate::{PATIENCE, claim, container, eventually, one_gpu, pod, within};
 
@@ -142,6 +142,22 @@ impl<'a> Team<'a> {
     #[track_caller]
     pub fn uid_of(&self, claim: &str) -> String {
         self.get("resourceclaim", claim)["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// A claim, as the kubelet names it to the agent.
+    #[track_caller]
+    pub fn named(&self, claim: &str) -> Claim {
+        Claim::new(claim).namespace(&self.namespace).uid(&self.uid_of(claim))
+    }
+
+    /// Creates a claim and gives it a device as the scheduler would, but without a pod.
+    #[track_caller]
+    pub fn allocate(&self, name: &str, device: &str) -> Claim {
+        self.apply(&[claim(name, &one_gpu())]);
+        let result = json!({"request": "gpu", "driver": Claim::DRIVER, "pool": Claim::POOL, "device": device});
+        let status = json!({"status": {"allocation": {"devices": {"results": [result]}}}}).to_string();
+        self.kubectl(&["patch", "resourceclaim", name, "--subresource=status", "--type=merge", "-p", &status]);
+        self.named(name)
     }
 
     /// Deletes a pod and waits until it is gone.

@@ -221,3 +221,32 @@ fn manifests_written_for_nvidias_driver_work_unchanged() {
     assert_eq!(team.gpus_seen("together", "ctr0"), team.gpus_seen("together", "ctr1"));
     assert_eq!(team.gpus_seen("global-a", "ctr"), team.gpus_seen("global-b", "ctr"));
 }
+
+#[test]
+fn the_agent_may_do_what_it_needs_and_no_more() {
+    let kubeconfig = format!("--kubeconfig={}", cluster::Cluster::AGENT_KUBECONFIG);
+    let may = |verb: &str, resource: &str, namespace: &str| {
+        let question = ["auth", "can-i", verb, resource, "--namespace", namespace, &kubeconfig];
+        // It ends badly when the answer is no.
+        let answer = shared().cluster().kubectl(&question).output().unwrap();
+        String::from_utf8_lossy(&answer.stdout).trim() == "yes"
+    };
+    for (verb, resource, namespace, expected) in [
+        ("get", "resourceclaims.resource.k8s.io", "default", true),
+        ("list", "resourceclaims.resource.k8s.io", "default", false),
+        ("watch", "resourceclaims.resource.k8s.io", "default", false),
+        ("update", "resourceclaims.resource.k8s.io/status", "default", false),
+        ("update", "resourceslices.resource.k8s.io", "", true),
+        ("get", "nodes", "", true),
+        ("patch", "nodes", "", false),
+        ("create", "events.events.k8s.io", "default", true),
+        ("patch", "events.events.k8s.io", "default", true),
+        ("list", "events.events.k8s.io", "default", false),
+        ("create", "events.events.k8s.io", "kube-system", false),
+        ("create", "events", "default", false),
+        ("get", "secrets", "default", false),
+        ("get", "pods", "default", false),
+    ] {
+        assert_eq!(may(verb, resource, namespace), expected, "{verb} {resource} in {namespace:?}");
+    }
+}

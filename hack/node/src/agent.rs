@@ -8,6 +8,7 @@ use crate::SimulatedNode;
 
 /// What each agent logs once when it has read its state.
 const AT_WORK: &str = "took over the ledger";
+const REGISTERED: &str = "registered with the kubelet";
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
@@ -56,11 +57,15 @@ impl Agent<'_> {
         self.cluster.stop_service(&self.service, signal, STOP)
     }
 
+    /// Whether the one that was started last is registered with the kubelet.
+    pub fn is_registered(&self) -> bool {
+        last(&self.log()).contains(REGISTERED)
+    }
+
     /// Waits until the one that was started last is registered with the kubelet and has published.
     pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
         self.wait_for_log("it is not ready", timeout, |log| {
-            let own = log.rfind(AT_WORK).map_or("", |start| &log[start..]);
-            own.contains("registered with the kubelet") && own.contains("the slices are published")
+            last(log).contains(REGISTERED) && last(log).contains("the slices are published")
         })
     }
 
@@ -91,6 +96,11 @@ impl Agent<'_> {
         }
         Ok(())
     }
+}
+
+/// What the agent that was started last has logged since it has read its state.
+fn last(log: &str) -> &str {
+    log.rfind(AT_WORK).map_or("", |start| &log[start..])
 }
 
 /// The agent that was built beside the running program.

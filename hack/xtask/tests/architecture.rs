@@ -28,7 +28,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["interruptions", "simulated-sysfs"]),
     ("nvml-wrapper", &["tessera-nvml", "fake-nvml"]),
     ("kube", &["tessera-agent", "testkit", "bench"]),
-    ("tokio", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),
+    ("tokio", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench", "e2e"]),
     ("tonic", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),
 ];
 

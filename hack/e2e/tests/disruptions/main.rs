@@ -1,6 +1,12 @@
-//! What happens when parts of a node die, restart or break. Each test has a node of its own.
+//! What happens when parts of a node die, restart or break. Each test has a node of its own. All of it is one program, so
+//! that the slow tests run beside the others.
 
-use std::time::Duration;
+// Also in what the tests share, which clippy.toml does not reach.
+#![allow(clippy::unwrap_used)]
+
+mod outage;
+mod repairs;
+mod upgrade;
 
 use cluster::Signal;
 use e2e::{
@@ -235,44 +241,4 @@ fn a_device_is_not_given_away_while_a_pod_that_was_deleted_by_force_still_has_it
     team.wait_running_within(4 * PATIENCE, "new");
     eventually("the old claim's files are gone", || team.files_of(&uid).is_empty().then_some(()));
     assert_eq!(team.gpus_seen("new", "main").len(), 1);
-}
-
-#[test]
-fn an_upgrade_fails_no_prepare() {
-    let node = without_agent("upgrade", "h100x16");
-    let team = Team::new(&node, "upgrade");
-    let (old, new) = (node.agent(), node.another_agent("new"));
-    old.start(&["--instance", "old"]).unwrap();
-    old.wait_until_ready(PATIENCE).unwrap();
-    let slices = stamps(&node);
-
-    // A pod every 300 ms, from before the new agent comes until after the old one has gone.
-    std::thread::scope(|scope| {
-        let upgrade = scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(1));
-            new.start(&["--instance", "new", "--http", "off"]).unwrap();
-            new.wait_until_ready(PATIENCE).unwrap();
-            old.stop(Signal::TERM).unwrap();
-        });
-        let mut number = 0;
-        let mut after = 0;
-        while after < 4 && number < 16 {
-            let name = format!("pod-{number}");
-            let uses = [json!({"name": "gpu", "resourceClaimName": name})];
-            team.apply(&[claim(&name, &one_gpu()), pod(&name, &uses, &[container("main", &["gpu"], &["devices"])])]);
-            number += 1;
-            after += i32::from(upgrade.is_finished());
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        upgrade.join().unwrap();
-        for number in 0..number {
-            team.wait_running(&format!("pod-{number}"));
-        }
-    });
-    assert!(!team.kubectl(&["get", "events"]).contains("FailedPrepareDynamicResources"));
-    assert_eq!(stamps(&node), slices, "not a single write");
-    // The new one undoes what the old one prepared.
-    let uid = team.uid_of("pod-0");
-    team.delete_pod("pod-0");
-    eventually("the files of the claim are gone", || team.files_of(&uid).is_empty().then_some(()));
 }
