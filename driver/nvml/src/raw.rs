@@ -4,7 +4,9 @@
 
 mod addressing;
 mod compute_instance;
+mod fabric;
 mod gpu_instance;
+mod nvlink;
 mod profile;
 
 use std::ffi::{CStr, c_char};
@@ -14,9 +16,11 @@ pub(crate) use compute_instance::{
     ComputeInstanceInfo, ComputeProfileRow, compute_instance_by_id, compute_instance_id, compute_instance_info,
     compute_instances, compute_profile, create_compute_instance, destroy_compute_instance, gpu_instance_id,
 };
+pub(crate) use fabric::fabric;
 pub(crate) use gpu_instance::{
     GpuInstanceHandle, create_gpu_instance, destroy_gpu_instance, gpu_instance_by_id, gpu_instance_info, gpu_instances,
 };
+pub(crate) use nvlink::far_end;
 pub(crate) use profile::{ProfileRow, possible_placements, profile, profile_name, remaining};
 
 /// NVML's NVML_STRUCT_VERSION: the size of the struct and its version in the top byte.
