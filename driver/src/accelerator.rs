@@ -4,6 +4,7 @@ use semver::Version;
 use tessera_vocabulary::attributes::{nvidia as vendor, portable, standard};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
+use crate::topology::Links;
 use crate::vfio::Passthrough;
 use crate::{Host, Made, Partitioning, Placement, Shape, nvidia};
 
@@ -22,6 +23,8 @@ pub struct Accelerator {
     pub partitioning: Option<Partitioning>,
     /// What makes it one that can be handed to user space. `None` where it cannot.
     pub passthrough: Option<Passthrough>,
+    /// What it is linked to beside PCIe.
+    pub links: Links,
     /// What its vendor's driver says about it.
     pub facts: Facts,
 }
@@ -33,6 +36,19 @@ pub struct Locality {
     pub pcie_root: Option<String>,
     /// The NUMA node of the PCI slot.
     pub numa_node: Option<u32>,
+    /// The bridges on the way to it, the root port first. Empty right below the root complex, and where it is unknown.
+    pub bridges: Vec<PciAddress>,
+}
+
+impl Locality {
+    /// The PCIe switch next to the root port, by the address of its upstream port. A switch is passed through two
+    /// bridges: its upstream port and one of its downstream ports.
+    pub fn pcie_switch(&self) -> Option<PciAddress> {
+        match self.bridges.as_slice() {
+            [_root_port, upstream, _downstream, ..] => Some(*upstream),
+            _ => None,
+        }
+    }
 }
 
 /// What a vendor's driver says about an accelerator.
@@ -76,6 +92,13 @@ impl Accelerator {
     pub fn name(&self) -> DeviceName {
         match &self.facts {
             Facts::NvidiaGpu(_) | Facts::NvidiaFunction => DeviceName::gpu(self.address),
+        }
+    }
+
+    /// The product's name. Accelerators of two models never share a group.
+    pub fn model(&self) -> &str {
+        match &self.facts {
+            Facts::NvidiaGpu(gpu) => &gpu.product_name,
         }
     }
 

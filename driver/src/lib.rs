@@ -14,6 +14,7 @@ mod version;
 mod work;
 
 pub mod nvidia;
+pub mod topology;
 pub mod vfio;
 
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};

@@ -10,6 +10,7 @@ mod gpu;
 mod handing_out;
 mod installation;
 mod library;
+mod links;
 mod passing;
 mod passthrough;
 mod session;

@@ -30,15 +30,15 @@ pub(crate) fn locality(root: &Root, address: PciAddress) -> Locality {
     let device = root.seen_by_agent(&format!("{PCI_DEVICES}/{address}"));
     // The real path is /sys/devices/pci0000:3a/0000:3a:01.0/…/0000:3b:00.0. On some systems (VMD, ARM) more comes
     // before the root complex, so it is the first component of that form that counts.
-    let pcie_root = fs::canonicalize(&device).ok().and_then(|path| {
-        path.components()
-            .filter_map(|part| part.as_os_str().to_str())
-            .find(|part| is_root_complex(part))
-            .map(str::to_owned)
-    });
+    let path = fs::canonicalize(&device).unwrap_or_default();
+    let mut below = path.components().filter_map(|part| part.as_os_str().to_str());
+    let pcie_root = below.find(|part| is_root_complex(part)).map(str::to_owned);
+    // What is left of the path. Something that is no PCI device may stand between two (a VMD's own root complex).
+    let mut bridges: Vec<PciAddress> = below.filter_map(|part| part.parse().ok()).collect();
+    bridges.pop_if(|last| *last == address);
     // -1 is the kernel's "unknown", and does not parse.
     let numa_node = fs::read_to_string(device.join("numa_node")).ok().and_then(|text| text.trim().parse().ok());
-    Locality { pcie_root, numa_node }
+    Locality { pcie_root, numa_node, bridges }
 }
 
 /// `pci<domain>:<bus>`, in hexadecimal.
@@ -75,16 +75,23 @@ mod tests {
         device(tree.path(), "pci0000:3a/0000:3a:01.0/0000:3b:00.0", &[("numa_node", "1\n")]);
         device(tree.path(), "platform/pci0002:00/0002:01:00.0", &[("numa_node", "-1\n")]);
         device(tree.path(), "virtual/0003:01:00.0", &[]);
+        device(tree.path(), "pci0005:00/0005:00:01.1/0005:01:00.0/0005:02:10.0/0005:03:00.0", &[("numa_node", "0\n")]);
         let cases = [
-            ("0000:3b:00.0", Some("pci0000:3a"), Some(1)),
-            ("0002:01:00.0", Some("pci0002:00"), None),
-            ("0003:01:00.0", None, None),
-            ("0004:01:00.0", None, None),
+            ("0000:3b:00.0", Some("pci0000:3a"), Some(1), "0000:3a:01.0"),
+            ("0002:01:00.0", Some("pci0002:00"), None, ""),
+            ("0003:01:00.0", None, None, ""),
+            ("0004:01:00.0", None, None, ""),
+            ("0005:03:00.0", Some("pci0005:00"), Some(0), "0005:00:01.1 0005:01:00.0 0005:02:10.0"),
         ];
-        for (address, pcie_root, numa_node) in cases {
+        for (address, pcie_root, numa_node, bridges) in cases {
             let found = locality(&root, address.parse().unwrap());
-            assert_eq!(found, Locality { pcie_root: pcie_root.map(str::to_owned), numa_node }, "{address}");
+            let bridges = bridges.split_whitespace().map(|bridge| bridge.parse().unwrap()).collect();
+            assert_eq!(found, Locality { pcie_root: pcie_root.map(str::to_owned), numa_node, bridges }, "{address}");
         }
+        // A switch has two ports on the way; a root port alone is none.
+        let switch = |address: &str| locality(&root, address.parse().unwrap()).pcie_switch();
+        assert_eq!(switch("0005:03:00.0"), "0005:01:00.0".parse().ok());
+        assert_eq!(switch("0000:3b:00.0"), None);
     }
 
     #[test]

@@ -51,13 +51,16 @@ pub mod nvidia {
     pub const TYPE_MIG: &str = "mig";
     /// The value of [`TYPE`] for a GPU that is handed to user space by VFIO.
     pub const TYPE_VFIO: &str = "vfio";
+    /// The value of [`TYPE`] for a group of GPUs, which NVIDIA's own driver does not have.
+    pub const TYPE_GROUP: &str = "group";
 }
 
 /// The portable set: the same meaning on every vendor.
 pub mod portable {
     /// String: who made the accelerator: `nvidia`.
     pub const VENDOR: &str = "tessera.dev/vendor";
-    /// String: what is allocated: `gpu` for a whole GPU, [`KIND_PARTITION`] for a part of an accelerator.
+    /// String: what is allocated: `gpu` for a whole GPU, [`KIND_PARTITION`] for a part of an accelerator,
+    /// [`KIND_PASSTHROUGH`] for one without its driver, [`KIND_GROUP`] for several at once.
     pub const KIND: &str = "tessera.dev/kind";
     /// The value of [`KIND`] for a part of an accelerator that has memory and engines of its own.
     pub const KIND_PARTITION: &str = "partition";
@@ -67,4 +70,20 @@ pub mod portable {
     pub const MODEL: &str = "tessera.dev/model";
     /// String: the architecture or generation in lower case: `hopper`.
     pub const FAMILY: &str = "tessera.dev/family";
+    /// String: the accelerators that links of their own tie together. The same on two devices exactly if they are tied,
+    /// so `matchAttribute` on it picks accelerators that are; one that is tied to nobody has a value of its own.
+    /// `<cluster>.<clique>` of a fabric that spans nodes is the same on all of them.
+    pub const FABRIC_DOMAIN: &str = "tessera.dev/fabricDomain";
+    /// String: what ties the accelerators of [`FABRIC_DOMAIN`]: `switched`, `direct` or `none`.
+    pub const FABRIC_KIND: &str = "tessera.dev/fabricKind";
+    /// String: the PCIe switch next to the root port, by the PCI address of its upstream port. One that is behind no
+    /// switch has a value of its own, as in [`FABRIC_DOMAIN`].
+    pub const PCIE_SWITCH: &str = "tessera.dev/pcieSwitch";
+    /// Int, on groups alone: how many accelerators are allocated at once: 2, 4 or 8.
+    pub const GROUP_SIZE: &str = "tessera.dev/groupSize";
+    /// String, on groups alone: the strongest tie that all members share: `fabric`, `links`, `pcieSwitch` or `numaNode`.
+    pub const GROUP_TIE: &str = "tessera.dev/groupTie";
+
+    /// The value of [`KIND`] for a group.
+    pub const KIND_GROUP: &str = "group";
 }

@@ -21,3 +21,6 @@ pub const OFA_ENGINES: &str = "ofaEngines";
 
 /// Bytes of device memory of a GPU that is handed to user space, by NVIDIA's name.
 pub const ADDRESSABLE_MEMORY: &str = "addressableMemory";
+
+/// How many accelerators are allocated at once.
+pub const ACCELERATORS: &str = "tessera.dev/accelerators";

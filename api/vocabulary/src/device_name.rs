@@ -38,6 +38,16 @@ impl DeviceName {
         Self(format!("{}-mig-{profile}-{profile_id}-{start}", Self::gpu(address)))
     }
 
+    /// A group of accelerators: `group-2-0000-1b-00-0-491e314c` for two of which `0000:1b:00.0` is the first. Eight
+    /// addresses do not fit, so a checksum over all of them tells it from other groups that begin with the same.
+    pub fn group(members: &[PciAddress]) -> Self {
+        let PciAddress { domain, bus, device, function } = members.first().copied().unwrap_or_default();
+        let all: Vec<String> = members.iter().map(ToString::to_string).collect();
+        let checksum = crc32fast::hash(all.join(" ").as_bytes());
+        let size = members.len();
+        Self(format!("group-{size}-{domain:04x}-{bus:02x}-{device:02x}-{function:x}-{checksum:08x}"))
+    }
+
     /// The name as the API spells it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -99,6 +109,15 @@ mod tests {
         assert_eq!(DeviceName::mig(address, "1g.10gb+me", 20, 6).as_str(), "gpu-10000-1b-00-0-mig-1g10gb-me-20-6");
         let long = DeviceName::mig(address, "1G.1000gb+something.new+and.more", u32::MAX, 7);
         assert_eq!(long.as_str().parse(), Ok(long.clone()), "{}", long.as_str().len());
+    }
+
+    #[test]
+    fn a_group_is_named_after_its_members() {
+        let members = |text: &str| text.split(' ').map(|one| one.parse().unwrap()).collect::<Vec<PciAddress>>();
+        let name = DeviceName::group(&members("0000:1b:00.0 0000:43:00.0"));
+        assert_eq!(name.as_str(), "group-2-0000-1b-00-0-491e314c");
+        assert_eq!(name.as_str().parse(), Ok(name.clone()));
+        assert_ne!(DeviceName::group(&members("0000:1b:00.0 0000:52:00.0")), name);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(address.to_string(), "0000:3b:00.0");
 /// assert_eq!(Ok(address), "0000:3b:00.0".parse());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress {
     /// The PCI domain (segment). Above 0xffff behind Intel's VMD.

@@ -4,7 +4,8 @@ use semver::Version;
 use tessera_nvml::{CallError, GpuFacts, Library, Versions};
 use tessera_vocabulary::PciAddress;
 
-use super::{Gpu, Session, cutting};
+use super::{Gpu, Session, cutting, links};
+use crate::topology::Links;
 use crate::version::strict;
 use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs, vfio};
 
@@ -38,7 +39,7 @@ impl Nvidia {
             for (index, gpu) in library.gpus()?.into_iter().enumerate() {
                 let read = gpu.and_then(|facts| Ok((self.partitioning(library, &facts)?, facts)));
                 let read = read.map_err(|error| error.to_string());
-                match read.and_then(|(partitioning, facts)| self.accelerator(facts, partitioning, &versions)) {
+                match read.and_then(|(partitioning, facts)| self.accelerator(facts, partitioning, &versions, library)) {
                     Ok(accelerator) => found.accelerators.push(accelerator),
                     Err(problem) => found.problems.push(format!("GPU {index}: {problem}")),
                 }
@@ -50,6 +51,7 @@ impl Nvidia {
                 locality: sysfs::locality(&self.root, *address),
                 partitioning: None,
                 passthrough: vfio::passthrough(&self.root, *address),
+                links: Links::default(),
                 facts: Facts::NvidiaFunction,
             }));
             found.accelerators.sort_by_key(|accelerator| accelerator.address);
@@ -72,9 +74,11 @@ impl Nvidia {
         facts: GpuFacts,
         partitioning: Option<Partitioning>,
         versions: &Versions,
+        library: &Library,
     ) -> Result<Accelerator, String> {
         let address = facts.pci_bus_id.parse().map_err(|error| format!("NVML's PCI address: {error}"))?;
         let (major, minor) = facts.compute_capability;
+        let links = links::links(&library.links(&facts.uuid));
         let gpu = Gpu {
             minor: facts.minor,
             uuid: facts.uuid,
@@ -89,7 +93,7 @@ impl Nvidia {
         };
         let locality = sysfs::locality(&self.root, address);
         let passthrough = vfio::passthrough(&self.root, address);
-        Ok(Accelerator { address, locality, partitioning, passthrough, facts: Facts::NvidiaGpu(Box::new(gpu)) })
+        Ok(Accelerator { address, locality, partitioning, passthrough, links, facts: Facts::NvidiaGpu(Box::new(gpu)) })
     }
 }
 

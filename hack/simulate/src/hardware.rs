@@ -86,7 +86,8 @@ fn gpu(bus: u8) -> Accelerator {
         partitioning: None,
         passthrough: None,
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
-        locality: Locality { pcie_root: None, numa_node: Some(0) },
+        locality: Locality { numa_node: Some(0), ..Locality::default() },
+        links: Default::default(),
         facts: Facts::NvidiaGpu(Box::new(nvidia::Gpu {
             minor: bus.into(),
             uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),

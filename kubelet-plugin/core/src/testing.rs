@@ -14,7 +14,8 @@ pub(crate) fn gpu(bus: u8) -> Accelerator {
         address: PciAddress { domain: 0, bus, device: 0, function: 0 },
         partitioning: None,
         passthrough: None,
-        locality: Locality { pcie_root: Some(format!("pci0000:{bus:02x}")), numa_node: Some(0) },
+        locality: Locality { pcie_root: Some(format!("pci0000:{bus:02x}")), numa_node: Some(0), ..Locality::default() },
+        links: Default::default(),
         facts: Facts::NvidiaGpu(Box::new(nvidia::Gpu {
             minor: bus.into(),
             uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),

@@ -25,6 +25,7 @@ fn gpu() -> Accelerator {
         locality: Locality::default(),
         partitioning: None,
         passthrough: None,
+        links: Default::default(),
         facts: Facts::NvidiaGpu(Box::new(gpu)),
     }
 }
