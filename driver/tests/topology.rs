@@ -136,6 +136,25 @@ fn a_fabric_that_is_not_there_yet_ties_nobody() {
 }
 
 #[test]
+fn a_link_that_is_down_breaks_only_its_tie() {
+    let down = |node: &Node, ends: &[(usize, u32)]| {
+        node.machine.update(|hardware| {
+            for (gpu, link) in ends {
+                hardware.gpus[*gpu].links_down.insert(*link);
+            }
+        })
+    };
+    // To a switch: the fabric goes on without this GPU, which stays where its slot is.
+    let node = Node::new("dgx-h100");
+    down(&node, &[(3, 17)]).unwrap();
+    insta::assert_snapshot!("dgx-h100_with_a_link_down", listing(&node.accelerators()));
+    // Between two GPUs: the pairs that are whole remain. Link 4 of the second GPU goes to the third, where it is link 4 too.
+    let node = Node::new("hgx-a100-4");
+    down(&node, &[(1, 4), (2, 4)]).unwrap();
+    insta::assert_snapshot!("hgx-a100-4_with_a_link_down", listing(&node.accelerators()));
+}
+
+#[test]
 fn a_driver_that_tells_nothing_of_links_costs_ties_and_no_accelerator() {
     let node = Node::new("dgx-a100");
     let functions = ["GetNvLinkState", "GetNvLinkRemoteDeviceType", "GetGpuFabricInfo", "GetGpuFabricInfoV"];

@@ -52,6 +52,18 @@ fn links_and_fabric_of_every_machine() {
 }
 
 #[test]
+fn links_to_peers_and_links_that_are_down() {
+    let node = Node::new("hgx-a100-4");
+    node.machine.update(|hardware| hardware.gpus[0].links_down.insert(5)).unwrap();
+    let told = node.links();
+    let numbers: Vec<_> = told.active.iter().map(|link| link.number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]);
+    for (link, peer) in [(0, "00000000:41:00.0"), (4, "00000000:81:00.0"), (10, "00000000:C1:00.0")] {
+        assert_eq!(told.active[link].far_end, FarEnd::Gpu(peer.to_owned()));
+    }
+}
+
+#[test]
 fn what_the_driver_lacks_is_left_out() {
     let all = Node::new("dgx-h100").links();
     for (fault, links, known_ends, fabric) in [

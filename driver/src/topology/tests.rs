@@ -78,6 +78,32 @@ fn sixteen_over_two_domains() {
     assert_eq!(large, [4, 0, 12, 8, 8, 0]);
 }
 
+/// What the scheduler does: the first of the list whose members are free. Single GPUs are listed by address.
+#[test]
+fn first_fit_keeps_large_groups_whole() {
+    let gpus: Vec<_> = gpus(16)
+        .into_iter()
+        .zip(0..)
+        .map(|(gpu, at)| on_node(in_fabric(gpu, if at < 8 { "left" } else { "right" }, 18), at / 4))
+        .collect();
+    let groups = groups(&gpus);
+    let mut taken = BTreeSet::new();
+    let mut take = |size: usize| -> Vec<u8> {
+        let singles = gpus.iter().map(|gpu| vec![gpu.address.bus]);
+        let many = groups.iter().map(|group| group.members.iter().map(|one| one.bus).collect::<Vec<_>>());
+        let fits = |one: &Vec<u8>| one.len() == size && one.iter().all(|bus| !taken.contains(bus));
+        let chosen = singles.chain(many).find(fits).unwrap();
+        taken.extend(chosen.iter().copied());
+        chosen
+    };
+    assert_eq!(take(1), [0]);
+    // All into the octet that the single one has broken, the pair into its quad.
+    assert_eq!(take(2), [2, 3]);
+    assert_eq!(take(4), [4, 5, 6, 7]);
+    assert_eq!(take(8), [8, 9, 10, 11, 12, 13, 14, 15]);
+    assert_eq!(take(1), [1]);
+}
+
 #[test]
 fn four_that_are_linked_each_with_each() {
     let mut gpus = gpus(4);

@@ -1,6 +1,6 @@
 //! The state of a simulated machine: all that processes share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,11 @@ pub struct Hardware {
     pub driver: Driver,
     /// The host's NUMA nodes that have CPUs.
     pub numa_nodes: Vec<NumaNode>,
-    /// The NVLink switches that all GPUs are linked to.
+    /// The NVLink switches that GPUs are linked to.
     pub switches: Vec<Switch>,
+    /// The NVLinks between two GPUs.
+    #[serde(default)]
+    pub bridges: Vec<Bridge>,
     /// The models of the GPUs, by the name that [`Gpu::model`] uses.
     pub models: BTreeMap<String, Model>,
     /// The GPUs in PCI order. Entries never move or vanish: a GPU that was pulled out has `present = false`.
@@ -151,7 +154,7 @@ pub struct NumaNode {
     pub cpus: String,
 }
 
-/// An NVLink switch that every GPU of the machine has links to.
+/// An NVLink switch that every GPU of the machine has links to, or every GPU of its board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
@@ -159,6 +162,19 @@ pub struct Switch {
     #[serde(default)]
     pub pci: Option<PciAddress>,
     /// Links from each GPU to it.
+    pub links: u32,
+    /// The PCI domain of the GPUs that are linked to it, on machines of several boards; absent means all.
+    #[serde(default)]
+    pub domain: Option<u32>,
+}
+
+/// NVLinks that go from one GPU straight to another, on the board or over a bridge between two cards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    /// The two GPUs.
+    pub between: [PciAddress; 2],
+    /// How many links.
     pub links: u32,
 }
 
@@ -224,6 +240,10 @@ pub struct Gpu {
     pub minor: u32,
     /// The NVLink fabric it belongs to.
     pub fabric: Option<Fabric>,
+    /// The numbers of its NVLinks that are down. This end only: the number that the link has on the GPU at the other end is
+    /// an entry of that GPU.
+    #[serde(default)]
+    pub links_down: BTreeSet<u32>,
     /// In its slot. An absent one has no files, and NVML does not list it.
     pub present: bool,
     /// Off the bus: files stay, and each call about it answers `GPU_IS_LOST`.

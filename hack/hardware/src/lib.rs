@@ -36,7 +36,7 @@ pub use error::{Error, Result};
 pub use event::{Event, EventType};
 pub use fault::Fault;
 pub use functions::{FUNCTIONS, is_known_to};
-pub use hardware::{ComputeMode, CudaVersion, Driver, Fabric, FabricState, Gpu, Hardware, NumaNode, Switch};
+pub use hardware::{Bridge, ComputeMode, CudaVersion, Driver, Fabric, FabricState, Gpu, Hardware, NumaNode, Switch};
 pub use library::library;
 pub use machine::{DeviceNodes, Machine};
 pub use mig::{Activation, ComputeInstance, ComputeInstanceProfile, GpuInstance, Mig, Placement};

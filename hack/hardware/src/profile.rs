@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::hardware::{Driver, Fabric, Gpu, Hardware, NumaNode, Switch};
+use crate::hardware::{Bridge, Driver, Fabric, Gpu, Hardware, NumaNode, Switch};
 use crate::model::Model;
 
 pub use error::ProfileError;
@@ -24,8 +24,10 @@ pub struct Profile {
     pub driver: Driver,
     /// The host's NUMA nodes that have CPUs.
     pub numa_nodes: Vec<NumaNode>,
-    /// The NVLink switches that all GPUs are linked to.
+    /// The NVLink switches that GPUs are linked to.
     pub switches: Vec<Switch>,
+    /// The NVLinks between two GPUs.
+    pub bridges: Vec<Bridge>,
     /// The NVLink fabric that all GPUs belong to.
     pub fabric: Option<Fabric>,
     /// The models of the GPUs, by the name of their file.
@@ -76,6 +78,7 @@ impl Profile {
             driver: self.driver.clone(),
             numa_nodes: self.numa_nodes.clone(),
             switches: self.switches.clone(),
+            bridges: self.bridges.clone(),
             models: self.models.clone(),
             gpus: self.gpus.clone(),
             faults: Vec::new(),

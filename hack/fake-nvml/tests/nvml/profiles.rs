@@ -119,6 +119,27 @@ fn links_end_at_switches() {
 }
 
 #[test]
+fn links_end_at_peers_and_can_be_down() {
+    let node = Node::new("hgx-a100-4");
+    let nvml = node.nvml();
+    let device = nvml.device_by_index(1).unwrap();
+    let peers: Vec<_> =
+        (0..12).map(|link| device.link_wrapper_for(link).remote_pci_info().unwrap().bus_id[9..11].to_owned()).collect();
+    assert_eq!(peers, ["01", "01", "01", "01", "81", "81", "81", "81", "C1", "C1", "C1", "C1"]);
+    node.machine.update(|hardware| hardware.gpus[1].links_down.insert(5)).unwrap();
+    let down: Vec<_> = (0..12).filter(|link| !device.link_wrapper_for(*link).is_active().unwrap()).collect();
+    assert_eq!(down, [5]);
+    // On a machine of two boards each has its own switches.
+    let node = Node::new("h100x16");
+    let nvml = node.nvml();
+    for (gpu, bus_id) in [(0, "00000000:07:00.0"), (15, "00000001:07:00.0")] {
+        let device = nvml.device_by_index(gpu).unwrap();
+        assert_eq!(device.link_wrapper_for(0).remote_pci_info().unwrap().bus_id, bus_id);
+        assert!(matches!(device.link_wrapper_for(18).is_active(), Err(NvmlError::InvalidArg)));
+    }
+}
+
+#[test]
 fn a_tray_has_its_clique() {
     let node = Node::new("gb200");
     let nvml = node.nvml();

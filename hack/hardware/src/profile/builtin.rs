@@ -8,6 +8,7 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("gb200", include_str!("../../gb200.toml")),
     ("h100x16", include_str!("../../h100x16.toml")),
     ("h200", include_str!("../../h200.toml")),
+    ("hgx-a100-4", include_str!("../../hgx-a100-4.toml")),
     ("hgx-b200", include_str!("../../hgx-b200.toml")),
     ("mixed", include_str!("../../mixed.toml")),
     ("rtx-pro", include_str!("../../rtx-pro.toml")),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Profile, ProfileError};
-use crate::hardware::{ComputeMode, Driver, Fabric, Gpu, NumaNode, Switch};
+use crate::hardware::{Bridge, ComputeMode, Driver, Fabric, Gpu, NumaNode, Switch};
 use crate::mig::Mig;
 use crate::model::Model;
 use crate::pci::{PciAddress, PciRoot};
@@ -24,6 +24,8 @@ struct ProfileText {
     numa_node: Vec<NumaNode>,
     #[serde(default)]
     switch: Vec<Switch>,
+    #[serde(default)]
+    bridge: Vec<Bridge>,
     fabric: Option<Fabric>,
     gpu: Vec<GpuText>,
 }
@@ -65,6 +67,7 @@ pub(super) fn profile(name: &str, file: &str, text: &str, models: Models<'_>) ->
         driver: parsed.driver,
         numa_nodes: parsed.numa_node,
         switches: parsed.switch,
+        bridges: parsed.bridge,
         fabric: parsed.fabric,
         models: loaded,
         gpus,
@@ -88,6 +91,7 @@ fn boot(gpu: GpuText, fabric: Option<&Fabric>) -> Gpu {
         uuid: gpu.uuid.into_inner(),
         minor: 0,
         fabric: fabric.cloned(),
+        links_down: Default::default(),
         present: true,
         lost: false,
         persistence_mode: false,
