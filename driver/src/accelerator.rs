@@ -99,6 +99,7 @@ impl Accelerator {
     pub fn model(&self) -> &str {
         match &self.facts {
             Facts::NvidiaGpu(gpu) => &gpu.product_name,
+            Facts::NvidiaFunction => "",
         }
     }
 

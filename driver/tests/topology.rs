@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use simulated_hardware::{FabricState, Machine, Profile};
 use tempfile::TempDir;
-use tessera_driver::nvidia::Nvidia;
+use tessera_driver::nvidia::{Nvidia, Session};
 use tessera_driver::topology::{Fabric, GroupKind, groups, places};
 use tessera_driver::{Accelerator, AttributeValue, Backend, Root};
 use tessera_vocabulary::attributes::{nvidia, portable, standard};
@@ -27,7 +27,7 @@ impl Node {
 
     fn accelerators(&self) -> Vec<Accelerator> {
         let root = Root::new(self.directory.path(), "/");
-        let found = Nvidia::new(root.clone(), root).discover().unwrap();
+        let found = Nvidia::new(root.clone(), Session::new(root)).discover().unwrap();
         assert_eq!(found.problems, Vec::<String>::new());
         found.accelerators
     }

@@ -75,6 +75,7 @@ impl HardwareOptions {
         Offering {
             partitions: self.offer.contains(&Offer::Partitions),
             passthrough: self.offer.contains(&Offer::Passthrough),
+            groups: self.offer.contains(&Offer::Groups),
         }
     }
 
@@ -101,6 +102,8 @@ pub enum Offer {
     /// Whole accelerators for user space (virtual machines), by VFIO: bound to it when a claim is prepared, and given back
     /// to their driver after it.
     Passthrough,
+    /// Groups of 2, 4 and 8 accelerators that lie together (NVLink, PCIe switch, NUMA node), as one device each.
+    Groups,
 }
 
 /// How to serve.

@@ -9,10 +9,12 @@ use crate::{Accelerator, Facts, Locality, nvidia};
 /// The GPU on this bus, tied to nothing.
 pub(super) fn gpu(bus: u8) -> Accelerator {
     Accelerator {
+        partitioning: None,
+        passthrough: None,
         address: address(bus),
         locality: Locality::default(),
         links: Links::default(),
-        facts: Facts::NvidiaGpu(nvidia::Gpu {
+        facts: Facts::NvidiaGpu(Box::new(nvidia::Gpu {
             minor: bus.into(),
             uuid: format!("GPU-00000000-0000-0000-0000-0000000000{bus:02x}"),
             product_name: "NVIDIA A100-SXM4-40GB".to_owned(),
@@ -23,7 +25,7 @@ pub(super) fn gpu(bus: u8) -> Accelerator {
             cuda_driver_version: Version::new(12, 8, 0),
             memory_bytes: Some(40 << 30),
             addressing_mode: None,
-        }),
+        })),
     }
 }
 

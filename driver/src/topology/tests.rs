@@ -182,7 +182,7 @@ fn without_numa_nodes_a_switch_still_ties() {
 fn models_never_mix() {
     let mut gpus = board();
     for gpu in &mut gpus[4..] {
-        let crate::Facts::NvidiaGpu(facts) = &mut gpu.facts;
+        let crate::Facts::NvidiaGpu(facts) = &mut gpu.facts else { unreachable!() };
         facts.product_name = "NVIDIA A100-SXM4-80GB".to_owned();
         gpu.locality.numa_node = Some(0);
     }

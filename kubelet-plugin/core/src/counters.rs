@@ -49,24 +49,27 @@ impl<'a> Counters<'a> {
 
     /// What an offer takes.
     pub(crate) fn consumption(&self, offer: &Offer<'_>) -> Vec<DeviceCounterConsumption> {
-        let accelerator = offer.accelerator();
-        let index = self.accelerators.iter().position(|one| one.address == accelerator.address).unwrap_or_default();
-        let of_node = |value| DeviceCounterConsumption {
-            counter_set: node_set(index / COUNTERS_PER_SET),
-            counters: BTreeMap::from([(accelerator.name().to_string(), counter(value))]),
+        let (partition, value): (_, fn(&Accelerator) -> u32) = match offer.what {
+            What::Whole | What::Passthrough(_) | What::Group(_) => (None, slices),
+            What::Partition { shape, placement } => (Some((shape, placement)), |_| 1),
+        };
+        // A group of accelerators of two sets takes from two, and there are no others in its way.
+        let mut of_node: BTreeMap<usize, BTreeMap<String, Counter>> = BTreeMap::new();
+        for accelerator in offer.devices.iter().map(|device| &device.accelerator) {
+            let index = self.accelerators.iter().position(|one| one.address == accelerator.address).unwrap_or_default();
+            let counters = of_node.entry(index / COUNTERS_PER_SET).or_default();
+            counters.insert(accelerator.name().to_string(), counter(value(accelerator)));
+        }
+        let of_node = of_node.into_iter().map(|(index, counters)| (node_set(index), counters));
+        let own = partition.map(|(shape, placement)| {
+            (offer.accelerator().name().to_string(), own_counters(shape.resources, placement))
+        });
+        let consumption = |(counter_set, counters)| DeviceCounterConsumption {
+            counter_set,
+            counters,
             ..DeviceCounterConsumption::default()
         };
-        match offer.what {
-            What::Whole | What::Passthrough(_) => vec![of_node(slices(accelerator))],
-            What::Partition { shape, placement } => vec![
-                of_node(1),
-                DeviceCounterConsumption {
-                    counter_set: accelerator.name().to_string(),
-                    counters: own_counters(shape.resources, placement),
-                    ..DeviceCounterConsumption::default()
-                },
-            ],
-        }
+        of_node.chain(own).map(consumption).collect()
     }
 }
 

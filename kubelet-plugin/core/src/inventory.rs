@@ -1,8 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tessera_driver::topology::{Group, Place, groups, places};
 use tessera_driver::vfio::Ways;
 use tessera_driver::{Accelerator, Discovery, Work};
-use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::Offering;
 
@@ -11,6 +12,9 @@ use crate::Offering;
 pub struct Inventory {
     offering: Offering,
     devices: Vec<Device>,
+    /// Where each accelerator lies, as far as that tells which lie together.
+    places: BTreeMap<PciAddress, Place>,
+    groups: Vec<Group>,
 }
 
 /// An accelerator and the state it is in.
@@ -36,11 +40,12 @@ pub enum Condition {
 
 impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
-    pub const EMPTY: Self = Self { offering: Offering::NOTHING, devices: Vec::new() };
+    pub const EMPTY: Self =
+        Self { offering: Offering::NOTHING, devices: Vec::new(), places: BTreeMap::new(), groups: Vec::new() };
 
     /// That of a node that was not looked at yet, and that will offer this.
     pub fn new(offering: Offering) -> Self {
-        Self { offering, devices: Vec::new() }
+        Self { offering, ..Self::EMPTY }
     }
 
     /// What is offered besides whole accelerators.
@@ -86,13 +91,31 @@ impl Inventory {
         });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
-        Self { devices, ..*self }
+        Self::of(self.offering, devices)
+    }
+
+    /// Which accelerators lie together does not depend on the state that they are in: else those that are left would be
+    /// paired anew.
+    fn of(offering: Offering, devices: Vec<Device>) -> Self {
+        let known = || devices.iter().map(|device| &device.accelerator).filter(|one| one.has_driver_facts());
+        let groups = if offering.groups { groups(known()) } else { Vec::new() };
+        Self { offering, places: places(known()), groups, devices }
+    }
+
+    /// Accelerators that are handed out together, in the order in which the scheduler should take them.
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Where an accelerator lies.
+    pub(crate) fn place(&self, accelerator: &Accelerator) -> Option<&Place> {
+        self.places.get(&accelerator.address)
     }
 
     /// What is known after a look that failed: what there was, and that none of it can be used for now.
     #[must_use]
     pub fn unreachable(&self, cause: &str) -> Self {
-        Self { devices: self.devices.iter().map(|device| device.lost(cause)).collect(), ..*self }
+        Self::of(self.offering, self.devices.iter().map(|device| device.lost(cause)).collect())
     }
 
     /// What is known once work was undone, until the next look: what was seen of it is nobody's doing by hand.

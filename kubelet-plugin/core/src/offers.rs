@@ -1,5 +1,6 @@
 //! What of a node's accelerators can be allocated: each as a whole, and parts of it.
 
+use tessera_driver::topology::Group;
 use tessera_driver::vfio::Passthrough;
 use tessera_driver::{Accelerator, Made, Partition, Placement, Shape, Work};
 use tessera_vocabulary::DeviceName;
@@ -14,26 +15,29 @@ pub struct Offering {
     pub partitions: bool,
     /// Whole accelerators for user space, by VFIO.
     pub passthrough: bool,
+    /// Several whole accelerators at once that lie together.
+    pub groups: bool,
 }
 
 impl Offering {
     /// Nothing else.
-    pub const NOTHING: Self = Self { partitions: false, passthrough: false };
+    pub const NOTHING: Self = Self { partitions: false, passthrough: false, groups: false };
 
     /// Whether there are offers that only counters tell apart.
     pub(crate) fn needs_counters(self) -> bool {
-        self.partitions || self.passthrough
+        self.partitions || self.passthrough || self.groups
     }
 }
 
 /// Something that can be allocated.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Offer<'a> {
-    pub(crate) device: &'a Device,
+    /// One, but for a group.
+    pub(crate) devices: Vec<&'a Device>,
     pub(crate) what: What<'a>,
 }
 
-/// Which part of an accelerator it is.
+/// Which part of an accelerator, or which accelerators.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum What<'a> {
     Whole,
@@ -43,12 +47,14 @@ pub(crate) enum What<'a> {
     },
     /// All of it, by VFIO.
     Passthrough(&'a Passthrough),
+    /// Several, each as a whole.
+    Group(&'a Group),
 }
 
 impl Inventory {
     /// The name of everything that can be allocated, and the condition it is in.
     pub fn names(&self) -> impl Iterator<Item = (DeviceName, &Condition)> {
-        self.devices().iter().flat_map(|device| self.offers_of(device)).map(|offer| (offer.name(), offer.condition()))
+        self.offers().map(|offer| (offer.name(), offer.condition()))
     }
 
     /// The offer of a name.
@@ -58,7 +64,22 @@ impl Inventory {
             let accelerator = &device.accelerator;
             name.as_str().starts_with(accelerator.name().as_str()) || accelerator.passthrough_name() == *name
         };
-        self.devices().iter().filter(near).flat_map(|device| self.offers_of(device)).find(|offer| offer.name() == *name)
+        let single = self.devices().iter().filter(near).flat_map(|device| self.offers_of(device));
+        let group =
+            self.groups().iter().filter(|group| group.name() == *name).filter_map(|group| self.offer_of_group(group));
+        single.chain(group).find(|offer| offer.name() == *name)
+    }
+
+    /// All offers, whether they can be had now or not.
+    pub(crate) fn offers(&self) -> impl Iterator<Item = Offer<'_>> {
+        let groups = self.groups().iter().filter_map(|group| self.offer_of_group(group));
+        self.devices().iter().flat_map(|device| self.offers_of(device)).chain(groups)
+    }
+
+    fn offer_of_group<'a>(&'a self, group: &'a Group) -> Option<Offer<'a>> {
+        let member = |address| self.devices().iter().find(|device| device.accelerator.address == address);
+        let devices = group.members.iter().map(|address| member(*address)).collect::<Option<_>>()?;
+        Some(Offer { devices, what: What::Group(group) })
     }
 
     /// All offers of a device, whether they can be had now or not. Partitions come in the order in which the scheduler
@@ -66,9 +87,9 @@ impl Inventory {
     pub(crate) fn offers_of<'a>(&self, device: &'a Device) -> impl Iterator<Item = Offer<'a>> + use<'a> {
         let on_demand = self.offering().partitions;
         // Of what the bus alone knows there is nothing else to tell.
-        let whole = device.accelerator.has_driver_facts().then_some(Offer { device, what: What::Whole });
+        let whole = device.accelerator.has_driver_facts().then_some(Offer { devices: vec![device], what: What::Whole });
         let passthrough = device.accelerator.passthrough.as_ref().filter(|_| self.offering().passthrough);
-        let passthrough = passthrough.map(|facts| Offer { device, what: What::Passthrough(facts) });
+        let passthrough = passthrough.map(|facts| Offer { devices: vec![device], what: What::Passthrough(facts) });
         let partitions = device.accelerator.partitioning.iter().flat_map(move |partitioning| {
             let there = |shape: &Shape, placement| {
                 partitioning.partitions.iter().any(|one| (one.shape, one.placement) == (shape.id, placement))
@@ -77,7 +98,8 @@ impl Inventory {
                 partitioning.shapes.iter().flat_map(|shape| shape.placements.iter().map(move |place| (shape, *place)));
             let mut all: Vec<_> = all.filter(|(shape, placement)| on_demand || there(shape, *placement)).collect();
             all.sort_by_key(|(shape, placement)| order(&partitioning.shapes, shape, *placement));
-            all.into_iter().map(|(shape, placement)| Offer { device, what: What::Partition { shape, placement } })
+            all.into_iter()
+                .map(|(shape, placement)| Offer { devices: vec![device], what: What::Partition { shape, placement } })
         });
         whole.into_iter().chain(partitions).chain(passthrough)
     }
@@ -93,12 +115,25 @@ fn order(shapes: &[Shape], shape: &Shape, placement: Placement) -> (u32, u64, u3
 }
 
 impl<'a> Offer<'a> {
+    /// The accelerator, of a group the first.
     pub(crate) fn accelerator(&self) -> &'a Accelerator {
-        &self.device.accelerator
+        &self.device().accelerator
     }
 
+    fn device(&self) -> &'a Device {
+        // There is always one.
+        self.devices[0]
+    }
+
+    /// The worst of all.
     pub(crate) fn condition(&self) -> &'a Condition {
-        &self.device.condition
+        let conditions = || self.devices.iter().map(|device| &device.condition);
+        conditions().find(|condition| **condition != Condition::Ready).unwrap_or(&self.device().condition)
+    }
+
+    /// Of a group, each member by itself.
+    pub(crate) fn wholes(&self) -> impl Iterator<Item = Offer<'a>> {
+        self.devices.iter().map(|device| Offer { devices: vec![*device], what: What::Whole })
     }
 
     pub(crate) fn name(&self) -> DeviceName {
@@ -106,16 +141,17 @@ impl<'a> Offer<'a> {
             What::Whole => self.accelerator().name(),
             What::Partition { shape, placement } => self.accelerator().partition_name(shape, placement),
             What::Passthrough(_) => self.accelerator().passthrough_name(),
+            What::Group(group) => group.name(),
         }
     }
 
     /// What whoever has it uses.
     pub(crate) fn uses(&self) -> Vec<Use> {
         let placement = match self.what {
-            What::Whole | What::Passthrough(_) => None,
+            What::Whole | What::Passthrough(_) | What::Group(_) => None,
             What::Partition { placement, .. } => Some(placement),
         };
-        vec![Use { accelerator: self.accelerator().name(), placement }]
+        self.devices.iter().map(|device| Use { accelerator: device.accelerator.name(), placement }).collect()
     }
 
     /// The partition that it is, if that is there.
@@ -128,12 +164,15 @@ impl<'a> Offer<'a> {
     /// How the driver knows the partition that somebody made by hand.
     pub(crate) fn made_by_hand(&self, ledger: &Ledger) -> Option<&'a Made> {
         let made = self.partition()?.made.as_ref()?;
-        by_hand(self.device, ledger).any(|partition| Some(partition) == self.partition()).then_some(made)
+        by_hand(self.device(), ledger).any(|partition| Some(partition) == self.partition()).then_some(made)
     }
 
     /// Why it cannot be had, whoever has what: something that was made by hand is in the way, or the mode of the
     /// accelerator, which only a reset can change.
     pub(crate) fn obstacle(&self, offering: Offering, ledger: &Ledger) -> Option<String> {
+        if let What::Group(_) = self.what {
+            return self.wholes().find_map(|whole| whole.obstacle(offering, ledger));
+        }
         // Bound by a claim of ours it is soon free again; bound by hand it is nobody else's.
         let bound = self.accelerator().passthrough.is_some_and(|passthrough| passthrough.bound)
             && !ledger.passes(self.accelerator().address);
@@ -143,11 +182,12 @@ impl<'a> Offer<'a> {
         let partitioning = self.accelerator().partitioning.as_ref()?;
         let switches = partitioning.switchable && offering.partitions;
         match self.what {
-            What::Passthrough(_) => by_hand(self.device, ledger)
+            What::Group(_) => None,
+            What::Passthrough(_) => by_hand(self.device(), ledger)
                 .next()
                 .map(|partition| format!("a partition at {} that was made by hand is in the way", partition.placement)),
             What::Whole => {
-                if let Some(partition) = by_hand(self.device, ledger).next() {
+                if let Some(partition) = by_hand(self.device(), ledger).next() {
                     return Some(format!("a partition at {} that was made by hand is in the way", partition.placement));
                 }
                 (partitioning.cut && !switches)
@@ -155,12 +195,13 @@ impl<'a> Offer<'a> {
             }
             What::Partition { placement, .. } => {
                 let same = self.partition();
-                let in_the_way = by_hand(self.device, ledger)
+                let in_the_way = by_hand(self.device(), ledger)
                     .find(|partition| Some(*partition) != same && partition.placement.overlaps(placement));
                 if let Some(partition) = in_the_way {
                     return Some(format!("a partition at {} that was made by hand is in the way", partition.placement));
                 }
-                if same.is_some_and(|same| same.made.is_none() && by_hand(self.device, ledger).any(|one| one == same)) {
+                if same.is_some_and(|same| same.made.is_none() && by_hand(self.device(), ledger).any(|one| one == same))
+                {
                     return Some("it was made by hand and is cut further, or not finished".to_owned());
                 }
                 (!partitioning.cut && !switches)
@@ -170,10 +211,13 @@ impl<'a> Offer<'a> {
     }
 
     /// What has to be done before it can be handed out.
-    pub(crate) fn work(&self, offering: Offering, ledger: &Ledger) -> Option<Work> {
+    pub(crate) fn work(&self, offering: Offering, ledger: &Ledger) -> Vec<Work> {
+        if let What::Group(_) = self.what {
+            return self.wholes().flat_map(|whole| whole.work(offering, ledger)).collect();
+        }
         let accelerator = self.accelerator();
         let (address, uuid) = (accelerator.address, accelerator.uuid().to_owned());
-        match self.what {
+        let work = match self.what {
             // Asked each time: what was seen at the last look may not be so any more.
             What::Whole => {
                 let switchable = accelerator.partitioning.as_ref().is_some_and(|partitioning| partitioning.switchable);
@@ -186,7 +230,9 @@ impl<'a> Offer<'a> {
                 Some(_) => None,
                 None => Some(Work::Cut { accelerator: address, uuid, shape: shape.id, placement }),
             },
-        }
+            What::Group(_) => None,
+        };
+        work.into_iter().collect()
     }
 }
 

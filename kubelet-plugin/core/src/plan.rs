@@ -149,20 +149,20 @@ pub fn plan(
             continue;
         }
         let offer = usable(allocation, claim, inventory, ledger)?;
-        let name = cdi_device_name(&allocation.device, allocation.share_id.as_ref(), claim)
-            .map_err(|error| undescribable(claim, &error))?;
+        let names = cdi_device_names(&offer, allocation.share_id.as_ref(), claim)?;
+        let qualified = |device| QualifiedName { kind: identity.cdi_kind().clone(), device }.to_string();
         devices.push(PreparedDevice {
             requests: vec![allocation.request.clone()],
             pool: identity.pool(),
             device: allocation.device.clone(),
             share_id: allocation.share_id.clone(),
             admin_access: allocation.admin_access,
-            cdi_ids: vec![QualifiedName { kind: identity.cdi_kind().clone(), device: name }.to_string()],
+            cdi_ids: names.into_iter().map(qualified).collect(),
             // As before there was anything else.
             uses: if offer.what == What::Whole { Vec::new() } else { offer.uses() },
             work: work(allocation, &offer, inventory, ledger),
             outcomes: Vec::new(),
-            published_as: Some(api_device(&offer, ledger)),
+            published_as: Some(api_device(&offer, inventory, ledger)),
         });
     }
     let record =
@@ -186,34 +186,37 @@ pub fn complete(
 ) -> Result<Record, Refusal> {
     let claim = &record.claim;
     let configs = configs(claim, granted, inventory)?;
-    let mut cdi_devices = Vec::new();
+    let (mut cdi_devices, mut requests) = (Vec::new(), Vec::new());
     for device in &record.devices {
         let offer = inventory.ready(&device.device)?;
         let outcome = device.outcomes.first();
-        let part = match offer.what {
-            What::Whole => Part::Whole(offer.accelerator()),
+        let parts = match offer.what {
+            What::Whole => vec![Part::Whole(offer.accelerator())],
+            What::Group(_) => offer.devices.iter().map(|device| Part::Whole(&device.accelerator)).collect(),
             What::Partition { .. } => {
                 let made = match outcome {
                     Some(Outcome::Cut(made)) => Some(made),
                     _ => offer.made_by_hand(ledger),
                 };
-                Part::Partition(offer.accelerator(), made.ok_or_else(|| Refusal::Gone(device.device.clone()))?)
+                vec![Part::Partition(offer.accelerator(), made.ok_or_else(|| Refusal::Gone(device.device.clone()))?)]
             }
             What::Passthrough(facts) => {
                 let ways = match outcome {
                     Some(Outcome::Passed { ways, .. }) => *ways,
                     _ => facts.ways,
                 };
-                Part::Passthrough(offer.accelerator(), ways, configs.get(&device.device).unwrap_or(&DEFAULT))
+                vec![Part::Passthrough(offer.accelerator(), ways, configs.get(&device.device).unwrap_or(&DEFAULT))]
             }
         };
-        let container_edits =
-            edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
-        let name = cdi_device_name(&device.device, device.share_id.as_ref(), claim)
-            .map_err(|error| undescribable(claim, &error))?;
-        cdi_devices.push(cdi::Device::new(name, container_edits));
+        let names = cdi_device_names(&offer, device.share_id.as_ref(), claim)?;
+        for (name, part) in names.into_iter().zip(parts) {
+            let container_edits =
+                edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
+            cdi_devices.push(cdi::Device::new(name, container_edits));
+            requests.push(&device.requests);
+        }
     }
-    leave_out_shared(&record.devices, &mut cdi_devices);
+    leave_out_shared(&requests, &mut cdi_devices);
     let spec = Spec::new(identity.cdi_kind().clone(), cdi_devices).document();
     let spec = spec.map_err(|error| undescribable(claim, &error))?;
     Ok(Record { spec, ..record })
@@ -231,7 +234,7 @@ fn configs(
     let device_type = |device: &DeviceName| match inventory.offer(device).map(|offer| offer.what) {
         Some(What::Partition { .. }) => DeviceType::Partition,
         Some(What::Passthrough(_)) => DeviceType::Passthrough,
-        Some(What::Whole) | None => DeviceType::Whole,
+        Some(What::Whole | What::Group(_)) | None => DeviceType::Whole,
     };
     let resolved = granted
         .set_up(device_type)
@@ -256,17 +259,16 @@ fn undescribable(claim: &ClaimRef, cause: &dyn std::fmt::Display) -> Refusal {
 
 /// What has to be done for it; nothing for who only watches.
 fn work(allocation: &Allocation, offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledger) -> Vec<Work> {
-    let work = offer.work(inventory.offering(), ledger);
-    work.filter(|_| !allocation.admin_access).into_iter().collect()
+    if allocation.admin_access { Vec::new() } else { offer.work(inventory.offering(), ledger) }
 }
 
 /// Says once what several devices share: a driver has dozens of files. The kubelet gives a container all devices of the
 /// requests that it names, so of devices with the same requests none comes without the first of them. Any others may
 /// come alone, and each says everything itself.
-fn leave_out_shared(devices: &[PreparedDevice], cdi_devices: &mut [cdi::Device]) {
-    for later in 1..devices.len().min(cdi_devices.len()) {
+fn leave_out_shared(requests: &[&Vec<String>], cdi_devices: &mut [cdi::Device]) {
+    for later in 1..requests.len().min(cdi_devices.len()) {
         let (earlier, rest) = cdi_devices.split_at_mut(later);
-        let same = devices[..later].iter().position(|device| device.requests == devices[later].requests);
+        let same = requests[..later].iter().position(|earlier| *earlier == requests[later]);
         if let (Some(first), Some(device)) = (same, rest.first_mut()) {
             device.container_edits.leave_out(&earlier[first].container_edits);
         }
@@ -312,15 +314,20 @@ fn usable<'a>(
     }
 }
 
-/// `<device>_<claim UID>`: unique on the node, since runtimes keep specs by name. The device comes first: a name that
-/// starts with a digit, as UIDs may, needs a newer version of CDI.
-fn cdi_device_name(
-    device: &DeviceName,
+/// `<device>_<claim UID>`, for each member of a group: unique on the node, since runtimes keep specs by name. The device
+/// comes first: a name that starts with a digit, as UIDs may, needs a newer version of CDI.
+fn cdi_device_names(
+    offer: &Offer<'_>,
     share_id: Option<&String>,
     claim: &ClaimRef,
-) -> Result<CdiDeviceName, InvalidName> {
+) -> Result<Vec<CdiDeviceName>, Refusal> {
     let share = share_id.map(|id| format!("_{id}")).unwrap_or_default();
-    format!("{device}_{}{share}", claim.uid).parse()
+    let name = |device: DeviceName| format!("{device}_{}{share}", claim.uid).parse();
+    let names: Result<Vec<_>, InvalidName> = match offer.what {
+        What::Group(_) => offer.wholes().map(|whole| name(whole.name())).collect(),
+        _ => name(offer.name()).map(|name| vec![name]),
+    };
+    names.map_err(|error| undescribable(claim, &error))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
     let seen = offered.iter().map(|offer| {
         let device = ApiDevice {
             consumes_counters: counters.as_ref().map(|counters| counters.consumption(offer)),
-            ..api_device(offer, ledger)
+            ..api_device(offer, inventory, ledger)
         };
         marked(device, *offer.condition() != Condition::Ready, features)
     });
@@ -89,7 +89,7 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
 }
 
 /// What can be allocated, in the order in which the scheduler should take it: partitions before whole accelerators, and
-/// where there are partitions on demand the wholes from the other end, so that the two meet as late as possible.
+/// where there are partitions on demand the wholes from the other end, so that the two meet as late as possible. Groups come last, in the order of the topology.
 fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) -> Vec<Offer<'a>> {
     let (held, offering) = (ledger.held(), inventory.offering());
     let offering = if features.shared_counters { offering } else { Offering::NOTHING };
@@ -99,24 +99,27 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
             What::Whole => true,
             What::Partition { .. } => offering.partitions || offer.made_by_hand(ledger).is_some(),
             What::Passthrough(_) => offering.passthrough,
+            What::Group(_) => offering.groups,
         };
         offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !lost(offer))
     };
-    let all = inventory.devices().iter().flat_map(|device| inventory.offers_of(device));
-    let offered: Vec<_> = all.filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
+    let offered: Vec<_> = inventory.offers().filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
-    let (partitions, mut wholes): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
+    let (partitions, rest): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
+    let is_group = |offer: &Offer<'_>| matches!(offer.what, What::Group(_));
+    let (groups, mut wholes): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_group);
     if offering.partitions {
         wholes.reverse();
     }
-    partitions.into_iter().chain(wholes).collect()
+    partitions.into_iter().chain(wholes).chain(groups).collect()
 }
 
 /// A device that can be used, as it is published, but for its counters: those of a device that is not seen any more must
 /// not name what is gone.
-pub(crate) fn api_device(offer: &Offer<'_>, ledger: &Ledger) -> ApiDevice {
+pub(crate) fn api_device(offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledger) -> ApiDevice {
     let accelerator = offer.accelerator();
-    let (attributes, capacities) = match offer.what {
+    let (mut attributes, capacities) = match offer.what {
+        What::Group(group) => (group.attributes().clone(), group.capacities().clone()),
         What::Whole => (accelerator.attributes(), accelerator.capacities()),
         What::Passthrough(facts) => (accelerator.passthrough_attributes(facts), accelerator.passthrough_capacities()),
         What::Partition { shape, .. } => (
@@ -124,6 +127,11 @@ pub(crate) fn api_device(offer: &Offer<'_>, ledger: &Ledger) -> ApiDevice {
             accelerator.partition_capacities(shape),
         ),
     };
+    // A group says itself where it lies, and of what user space has nobody may know.
+    let says = matches!(offer.what, What::Whole | What::Partition { .. });
+    if let Some(place) = inventory.place(accelerator).filter(|_| says) {
+        attributes.extend(place.attributes());
+    }
     let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), attribute(value)));
     let capacities = capacities.into_iter().map(|(name, value)| (name.to_owned(), capacity(value)));
     ApiDevice {

@@ -10,6 +10,7 @@ mod claims;
 mod downgrade;
 mod failures;
 mod flags;
+mod groups;
 mod hardware;
 mod health;
 mod http;
