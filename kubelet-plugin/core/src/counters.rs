@@ -100,49 +100,21 @@ fn own_counters(resources: Resources, placement: Placement) -> BTreeMap<String, 
     slices.chain(engines).map(|(name, number)| (name, counter(number))).collect()
 }
 
-/// What the most demanding layout takes of each: drivers do not tell what an accelerator has in all.
+/// What as many partitions of one shape as there can be take of each: drivers do not tell what an accelerator has in all.
+/// Engines of which a shape takes the only one exclude each other so, whatever their shapes.
 fn total(partitioning: &Partitioning) -> Resources {
-    let mut total = Resources::default();
-    let mut layout =
-        Layout { shapes: &partitioning.shapes, had: vec![0; partitioning.shapes.len()], total: &mut total };
-    layout.from(0, partitioning.slices(), Resources::default());
-    total
-}
-
-/// Goes through every layout that has room, from the first slice to the last.
-struct Layout<'a> {
-    shapes: &'a [Shape],
-    /// How many of each shape the layout has so far.
-    had: Vec<u32>,
-    total: &'a mut Resources,
-}
-
-impl Layout<'_> {
-    fn from(&mut self, slice: u32, slices: u32, so_far: Resources) {
-        *self.total = each(*self.total, so_far, u32::max);
-        if slice >= slices {
-            return;
-        }
-        self.from(slice + 1, slices, so_far);
-        for (index, shape) in self.shapes.iter().enumerate() {
-            let here = shape.placements.iter().find(|placement| placement.start == slice && placement.size > 0);
-            let Some(placement) = here.filter(|_| self.had[index] < shape.at_most) else { continue };
-            self.had[index] += 1;
-            self.from(placement.end(), slices, each(so_far, shape.resources, u32::saturating_add));
-            self.had[index] -= 1;
-        }
-    }
-}
-
-fn each(one: Resources, other: Resources, join: fn(u32, u32) -> u32) -> Resources {
-    Resources {
-        // Memory is counted in slices.
-        memory_bytes: 0,
-        multiprocessors: join(one.multiprocessors, other.multiprocessors),
-        copy_engines: join(one.copy_engines, other.copy_engines),
-        decoders: join(one.decoders, other.decoders),
-        encoders: join(one.encoders, other.encoders),
-        jpeg_engines: join(one.jpeg_engines, other.jpeg_engines),
-        ofa_engines: join(one.ofa_engines, other.ofa_engines),
-    }
+    let of_shape = |shape: &Shape| {
+        let all = |number: u32| number.saturating_mul(shape.at_most);
+        let Resources { multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines, .. } =
+            shape.resources;
+        [multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines].map(all)
+    };
+    let most = partitioning.shapes.iter().map(of_shape).reduce(|one, other| {
+        let mut most = one;
+        most.iter_mut().zip(other).for_each(|(most, other)| *most = (*most).max(other));
+        most
+    });
+    let [multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines] = most.unwrap_or_default();
+    // Memory is counted in slices.
+    Resources { memory_bytes: 0, multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines }
 }

@@ -1,7 +1,8 @@
 //! Partitions: those that an admin made, and those that are made when a claim is prepared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use testkit::kubelet::Answer;
 use testkit::{Claim, Node, Plugin};
 
@@ -268,4 +269,85 @@ async fn a_slow_gpu_delays_no_other() {
     plugin.prepare(&quick).await.unwrap();
     assert!(!slow.is_finished());
     slow.await.unwrap().unwrap();
+}
+
+/// Of every product: its partitions, what each takes, and what there is. The tables are NVIDIA's; see `hack/hardware/models`.
+#[tokio::test]
+async fn the_counters_of_every_product_add_up() {
+    let (mut seen, mut tables) = (BTreeMap::new(), BTreeMap::new());
+    for profile in ["a100-h100", "mixed", "rtx-pro", "h200", "hgx-b200", "gb200"] {
+        let node = Node::new(AGENT, profile);
+        let gpus = node.machine().hardware().unwrap().gpus.len();
+        for gpu in 0..gpus {
+            // What cannot be cut says so.
+            let cut = node.machine().run(&["mig", &gpu.to_string(), "on"]).is_ok();
+            let _ = cut.then(|| node.machine().run(&["reset", &gpu.to_string()]));
+        }
+        let output = node.run(&["inspect", "--output", "slices", "--offer", "partitions"]);
+        let slices: Value = serde_json::from_str(&output.stdout).unwrap();
+        let all = |field: &str| -> Vec<Value> {
+            slices["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|slice| slice["spec"][field].as_array().cloned())
+                .flatten()
+                .collect()
+        };
+        for model in node.machine().hardware().unwrap().models.values().filter(|model| model.mig.is_some()) {
+            let table = model.mig.iter().flat_map(|mig| &mig.profiles);
+            let most = table.map(|profile| (profile.name.clone(), usize::try_from(profile.max).unwrap())).collect();
+            tables.insert(model.name.clone(), most);
+        }
+        for set in all("sharedCounters").iter().filter(|set| !set["name"].as_str().unwrap().starts_with("accelerators"))
+        {
+            let own = |device: &&Value| device["consumesCounters"][1]["counterSet"] == set["name"];
+            let devices = all("devices");
+            let partitions: Vec<&Value> = devices.iter().filter(own).collect();
+            let product = partitions[0]["attributes"]["productName"]["string"].as_str().unwrap().to_owned();
+            let total = numbers(&set["counters"]);
+            for (name, most) in most_of_each_profile(&partitions, &total) {
+                seen.entry(product.clone()).or_insert_with(BTreeMap::new).insert(name, most);
+            }
+            let largest = partitions.iter().max_by_key(|device| slices_of(device)).unwrap();
+            let rest: Vec<_> = left(&total, &numbers(&largest["consumesCounters"][1]["counters"])).unwrap();
+            assert!(
+                rest.iter().all(|(name, left)| !name.starts_with("memory-slice") || *left == 0),
+                "{product}: {rest:?}"
+            );
+        }
+    }
+    assert_eq!(seen, tables, "the counters allow as many of each profile as the driver does");
+}
+
+fn numbers(counters: &Value) -> BTreeMap<String, i64> {
+    let number = |value: &Value| value["value"].as_str().unwrap().parse().unwrap();
+    counters.as_object().unwrap().iter().map(|(name, value)| (name.clone(), number(value))).collect()
+}
+
+fn slices_of(device: &Value) -> usize {
+    let counters = device["consumesCounters"][1]["counters"].as_object().unwrap();
+    counters.keys().filter(|name| name.starts_with("memory-slice")).count()
+}
+
+/// What is left of the counters; `None` where one falls below zero.
+fn left(have: &BTreeMap<String, i64>, taken: &BTreeMap<String, i64>) -> Option<Vec<(String, i64)>> {
+    let rest = have.iter().map(|(name, have)| (name.clone(), have - taken.get(name).copied().unwrap_or(0)));
+    let rest: Vec<_> = rest.collect();
+    rest.iter().all(|(_, left)| *left >= 0).then_some(rest)
+}
+
+/// How many of each profile fit at once, by the counters alone, taken as the scheduler takes them.
+fn most_of_each_profile(partitions: &[&Value], total: &BTreeMap<String, i64>) -> BTreeMap<String, usize> {
+    let mut most = BTreeMap::new();
+    let mut room: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    for device in partitions {
+        let profile = device["attributes"]["profile"]["string"].as_str().unwrap().to_owned();
+        let room = room.entry(profile.clone()).or_insert_with(|| total.clone());
+        if let Some(rest) = left(room, &numbers(&device["consumesCounters"][1]["counters"])) {
+            *room = rest.into_iter().collect();
+            *most.entry(profile).or_insert(0) += 1;
+        }
+    }
+    most
 }
