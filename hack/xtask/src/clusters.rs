@@ -59,6 +59,8 @@ pub(crate) enum Command {
         name: Name,
         /// What to do.
         action: AgentAction,
+        #[command(flatten)]
+        flags: AgentFlags,
     },
     /// Do something to the node's kubelet.
     Kubelet {
@@ -96,8 +98,35 @@ pub(crate) struct Up {
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: KubernetesVersion,
     /// Do not start tessera-agent.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "offer")]
     no_agent: bool,
+    #[command(flatten)]
+    flags: AgentFlags,
+}
+
+/// With what the agent is started; one that is started anew needs it again.
+#[derive(Debug, Args)]
+pub(crate) struct AgentFlags {
+    /// What the agent offers besides whole accelerators and the partitions that were made by hand.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    offer: Vec<Offer>,
+}
+
+/// What an agent offers on demand. Its own list, so that a misspelt word costs no cluster.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Offer {
+    /// MIG devices of every profile at every place; Ampere needs `hardware mig GPU on` and `hardware reset GPU` first.
+    Partitions,
+}
+
+impl AgentFlags {
+    /// As the agent reads them.
+    fn arguments(&self) -> Vec<&str> {
+        let word = |offer: &Offer| match offer {
+            Offer::Partitions => "partitions",
+        };
+        self.offer.iter().flat_map(|offer| ["--offer", word(offer)]).collect()
+    }
 }
 
 /// What to do with the agent.
@@ -139,7 +168,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Enter { name, command } => return interactive(&mut Cluster::open(&name.name)?.enter(&command)),
         Command::Load { name, image } => Cluster::open(&name.name)?.load_image(&image)?,
-        Command::Agent { name, action } => agent(&name.name, action)?,
+        Command::Agent { name, action, flags } => agent(&name.name, action, &flags)?,
         Command::Kubelet { name, action: KubeletAction::Restart } => Cluster::open(&name.name)?.restart_kubelet()?,
         Command::ApiServer { name, action: ApiServerAction::Start } => Cluster::open(&name.name)?.start_api_server()?,
         Command::ApiServer { name, action: ApiServerAction::Stop } => Cluster::open(&name.name)?.stop_api_server()?,
@@ -158,7 +187,7 @@ fn start(up: &Up) -> Result<()> {
     let mut reporter = Reporter::new();
     let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
     if !up.no_agent {
-        node.agent().start(&[])?;
+        node.agent().start(&up.flags.arguments())?;
         node.agent().wait_until_ready(Duration::from_secs(30))?;
     }
     let name = &up.name.name;
@@ -191,12 +220,12 @@ fn status(name: Option<ClusterName>) -> Result<()> {
     Ok(())
 }
 
-fn agent(name: &ClusterName, action: AgentAction) -> Result<()> {
+fn agent(name: &ClusterName, action: AgentAction, flags: &AgentFlags) -> Result<()> {
     let node = SimulatedNode::open(name)?;
     match action {
         AgentAction::Start => {
             builds::programs()?;
-            node.agent().start(&[])
+            node.agent().start(&flags.arguments())
         }
         AgentAction::Stop => node.agent().stop(Signal::TERM).map(|ended| println!("ended: {ended}")),
         AgentAction::Kill => node.agent().stop(Signal::KILL).map(|ended| println!("ended: {ended}")),
