@@ -17,7 +17,7 @@ use simulated_node::SimulatedNode;
 
 pub use calls::Calls;
 pub use events::NodeEvent;
-pub use manifests::{claim, container, one_gpu, pod, request, template};
+pub use manifests::{claim, container, one_gpu, pod, request, request_of, template};
 pub use team::Team;
 
 /// How long anything may take that a node does in a second or two; the machine may be busy.
@@ -49,18 +49,24 @@ pub fn kubernetes() -> KubernetesVersion {
         .map_or_else(|_| KubernetesVersion::default(), |version| version.parse().unwrap())
 }
 
-/// Whether it has what came by default with 1.36: taints of devices, extended resources by DRA, the health of devices
-/// in the status of pods.
+/// Whether it has what came by default with 1.36: taints of devices, counters that devices share, extended resources by
+/// DRA, the health of devices in the status of pods.
 pub fn has_taints_and_more() -> bool {
     kubernetes() >= KubernetesVersion::V1_36
 }
 
 /// A node of one's own on which no agent runs.
 pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
+    without_features(name, hardware, &[])
+}
+
+/// The same, with these feature gates of Kubernetes off.
+pub fn without_features(name: &str, hardware: &str, gates: &[&str]) -> SimulatedNode {
     // Two runs on one machine keep apart by their process ids.
     let name: ClusterName = format!("{name}-{}", std::process::id()).parse().unwrap();
     let mut last = String::new();
-    let options = Options { version: kubernetes(), ..Options::new(name) };
+    let feature_gates = gates.iter().map(|gate| ((*gate).to_owned(), false)).collect();
+    let options = Options { version: kubernetes(), feature_gates, ..Options::new(name) };
     SimulatedNode::up(&options, hardware, &mut |step| {
         let step = step.to_string();
         // The beginning tells the step, the rest the seconds.

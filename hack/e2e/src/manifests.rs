@@ -2,8 +2,13 @@ use serde_json::{Value, json};
 
 /// A request for one device of the class `gpu.nvidia.com`, with these CEL expressions.
 pub fn request(name: &str, cel: &[&str]) -> Value {
+    request_of("gpu.nvidia.com", name, cel)
+}
+
+/// A request for one device of a class, with these CEL expressions.
+pub fn request_of(class: &str, name: &str, cel: &[&str]) -> Value {
     let selectors: Vec<_> = cel.iter().map(|expression| json!({"cel": {"expression": expression}})).collect();
-    json!({"name": name, "exactly": {"deviceClassName": "gpu.nvidia.com", "selectors": selectors}})
+    json!({"name": name, "exactly": {"deviceClassName": class, "selectors": selectors}})
 }
 
 /// The spec of a claim for one GPU.

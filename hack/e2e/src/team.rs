@@ -49,9 +49,15 @@ impl<'a> Team<'a> {
     /// Creates a claim for one GPU and a pod of the same name that uses it and does these steps.
     #[track_caller]
     pub fn run_with_one_gpu(&self, name: &str, steps: &[&str]) {
-        let uses = json!({"name": "gpu", "resourceClaimName": name});
-        self.apply(&[claim(name, &one_gpu()), pod(name, &[uses], &[container("main", &["gpu"], steps)])]);
+        self.start(name, &one_gpu(), steps);
         self.wait_running(name);
+    }
+
+    /// Creates a claim of this spec and a pod of the same name that uses it and does these steps, and waits for nothing.
+    #[track_caller]
+    pub fn start(&self, name: &str, spec: &Value, steps: &[&str]) {
+        let uses = json!({"name": "claim", "resourceClaimName": name});
+        self.apply(&[claim(name, spec), pod(name, &[uses], &[container("main", &["claim"], steps)])]);
     }
 
     /// What kubectl prints, in this namespace.
@@ -119,15 +125,25 @@ impl<'a> Team<'a> {
         })
     }
 
+    /// The device nodes that a container printed with the step `devices`.
+    #[track_caller]
+    fn nodes_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
+        // The last one that is always there.
+        let log = self.log(pod, container, "/dev/zero");
+        log.lines().filter_map(|line| line.split_once(' ')).map(|(path, _)| path.to_owned()).collect()
+    }
+
     /// The GPU nodes that a container printed with the step `devices`.
     #[track_caller]
     pub fn gpus_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
-        let log = self.log(pod, container, "/dev/null");
-        let gpu = |line: &str| {
-            let path = line.split(' ').next()?;
-            path.strip_prefix("/dev/nvidia").filter(|rest| rest.parse::<u32>().is_ok()).map(|_| path.to_owned())
-        };
-        log.lines().filter_map(gpu).collect()
+        let gpu = |path: &String| path.strip_prefix("/dev/nvidia").is_some_and(|rest| rest.parse::<u32>().is_ok());
+        self.nodes_seen(pod, container).into_iter().filter(gpu).collect()
+    }
+
+    /// The nodes of MIG capabilities that a container printed with the step `devices`.
+    #[track_caller]
+    pub fn capabilities_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
+        self.nodes_seen(pod, container).into_iter().filter(|path| path.starts_with("/dev/nvidia-caps/")).collect()
     }
 
     /// The devices that a claim was given, by name.
@@ -164,6 +180,13 @@ impl<'a> Team<'a> {
     #[track_caller]
     pub fn delete_pod(&self, pod: &str) {
         self.kubectl(&["delete", "pod", pod, "--timeout=90s"]);
+    }
+
+    /// Deletes all pods and claims and waits until they are gone.
+    #[track_caller]
+    pub fn clear(&self) {
+        self.kubectl(&["delete", "pods", "--all", "--timeout=90s"]);
+        self.kubectl(&["delete", "resourceclaims", "--all", "--timeout=90s"]);
     }
 
     /// The CDI spec and the record of a claim on the node, those that are there.
