@@ -2,7 +2,7 @@
 
 use tessera_driver::topology::Group;
 use tessera_driver::vfio::Passthrough;
-use tessera_driver::{Accelerator, Made, Partition, Placement, Shape, Work};
+use tessera_driver::{Accelerator, Made, Partition, Placement, Resources, Shape, Work};
 use tessera_vocabulary::DeviceName;
 
 use crate::inventory::Device;
@@ -105,13 +105,14 @@ impl Inventory {
     }
 }
 
-/// Small shapes before large ones, so that a request that many fit is given the least; and of a shape first the place that
-/// spoils the fewest others, and then the last, since the largest partial shapes lie at the beginning. The scheduler takes
-/// the first that fits and knows nothing of this.
-fn order(shapes: &[Shape], shape: &Shape, placement: Placement) -> (u32, u64, u32, usize, std::cmp::Reverse<u32>) {
+/// Small shapes before large ones, so that a request that many fit is given the least, by memory and then by what computes
+/// (3g and 4g have as much memory); and of a shape first the place that spoils the fewest others, and then the last, since
+/// the largest partial shapes lie at the beginning. The scheduler takes the first that fits and knows nothing of this.
+fn order(shapes: &[Shape], shape: &Shape, placement: Placement) -> (u32, u64, u32, u32, usize, std::cmp::Reverse<u32>) {
     let others = shapes.iter().filter(|other| other.id != shape.id);
     let spoilt = others.flat_map(|other| &other.placements).filter(|other| other.overlaps(placement)).count();
-    (placement.size, shape.resources.memory_bytes, shape.id, spoilt, std::cmp::Reverse(placement.start))
+    let Resources { memory_bytes, multiprocessors, .. } = shape.resources;
+    (placement.size, memory_bytes, multiprocessors, shape.id, spoilt, std::cmp::Reverse(placement.start))
 }
 
 impl<'a> Offer<'a> {
