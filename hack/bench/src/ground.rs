@@ -2,6 +2,7 @@
 
 mod beside_stand_in;
 mod inside_node;
+mod pool;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use testkit::{Agent, Claim, Plugin};
 
 pub(crate) use beside_stand_in::BesideStandIn;
 pub(crate) use inside_node::InsideNode;
+pub(crate) use pool::devices_of_pool;
 
 /// Where the agent is started, called and looked at. What it is measured by is the same everywhere.
 pub(crate) trait Ground {
@@ -34,6 +36,12 @@ pub(crate) trait Ground {
 
     /// Waits until all devices are in slices, and no others.
     async fn wait_for_devices(&mut self) -> Result<()>;
+
+    /// Waits until the pool is there whole, whatever its devices are; says how many.
+    async fn wait_for_pool(&mut self) -> Result<usize>;
+
+    /// The hardware, to be changed while the agent runs.
+    fn machine(&self) -> Result<Machine>;
 
     /// Makes the kubelet and the API server forget an agent that was killed, so that the next one starts as the first.
     async fn forget(&mut self) -> Result<()>;

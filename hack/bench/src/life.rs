@@ -9,7 +9,7 @@ use crate::figures::{Figures, percentile};
 use crate::ground::Ground;
 
 /// How long an agent has to have done nothing to count as idle: longer than its looks at the hardware are apart.
-const IDLE: Duration = Duration::from_secs(6);
+pub(crate) const IDLE: Duration = Duration::from_secs(6);
 
 /// How long a needless write may take to show.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -3,12 +3,17 @@
 
 mod client;
 mod cluster;
+mod comparison;
 mod figures;
 mod floors;
 mod ground;
 mod hardware;
 mod latency;
 mod life;
+mod memory;
+mod neighbour;
+mod offers;
+mod simulation;
 mod stand_in;
 mod throughput;
 
@@ -22,8 +27,8 @@ use figures::{Figures, With};
 use ground::{BesideStandIn, Ground, InsideNode};
 use hardware::Hardware;
 
-/// Measures the agent: new and repeated prepares, prepares per second, start, memory, and what the parts of a prepare
-/// cost by themselves in the same run.
+/// Measures the agent: new and repeated prepares, prepares per second, start, memory, a slow neighbour, the simulation,
+/// and what the parts of a prepare cost by themselves in the same run.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -33,6 +38,9 @@ struct Arguments {
     /// On a real node with its kubelet and its API server, instead of stand-ins.
     #[arg(long)]
     cluster: bool,
+    /// Another agent: both are called in turn, and only what that shows is printed.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["cluster", "json"])]
+    against: Option<PathBuf>,
     /// Also write the figures into this file, as one flat JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,11 +76,15 @@ struct Samples {
     rounds: usize,
     /// Starts of the agent.
     starts: usize,
+    /// Whether memory after very many claims is measured, which takes most of the time.
+    memory: bool,
+    /// Steps of the simulation.
+    steps: usize,
 }
 
 impl Samples {
-    const FULL: Self = Self { claims: 400, rounds: 40, starts: 11 };
-    const QUICK: Self = Self { claims: 80, rounds: 8, starts: 3 };
+    const FULL: Self = Self { claims: 400, rounds: 40, starts: 11, memory: true, steps: 200_000 };
+    const QUICK: Self = Self { claims: 80, rounds: 8, starts: 3, memory: false, steps: 20_000 };
 
     fn new(quick: bool) -> Self {
         if quick { Self::QUICK } else { Self::FULL }
@@ -100,6 +112,11 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> Result<()> {
     let agent = arguments.agent.as_deref().context("--agent is missing")?;
     let agent = agent.canonicalize().with_context(|| format!("--agent {}", agent.display()))?;
+    if let Some(other) = &arguments.against {
+        let other = other.canonicalize().with_context(|| format!("--against {}", other.display()))?;
+        println!("{}", compare(&agent, &other, Samples::new(arguments.quick))?);
+        return Ok(());
+    }
     let figures = match arguments.cluster {
         true => cluster::measure(&agent, arguments.quick)?,
         false => beside_stand_in(&agent, arguments.quick)?,
@@ -111,9 +128,18 @@ fn measure(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+fn compare(agent: &Path, other: &Path, samples: Samples) -> Result<comfy_table::Table> {
+    let ground = |agent| BesideStandIn::new(agent, Hardware::ManyGpus);
+    let mut grounds = [ground(agent)?, ground(other)?];
+    runtime()?.block_on(comparison::measure(&mut grounds, samples))
+}
+
 fn beside_stand_in(agent: &Path, quick: bool) -> Result<Figures> {
     let ground = async |hardware| BesideStandIn::new(agent, hardware);
-    runtime()?.block_on(measure_on(With::StandIns, Samples::new(quick), ground))
+    let samples = Samples::new(quick);
+    let mut figures = runtime()?.block_on(measure_on(With::StandIns, samples, ground))?;
+    simulation::measure(samples, &mut figures)?;
+    Ok(figures)
 }
 
 fn inside_node(agent: &Path, quick: bool) -> Result<Figures> {
@@ -131,6 +157,11 @@ async fn measure_on<G: Ground>(
     let mut dgx = ground(Hardware::Dgx).await?;
     life::measure(&mut dgx, samples, &mut figures).await?;
     latency::measure(&mut dgx, samples, &mut figures).await?;
+    offers::measure(&mut dgx, samples, &mut figures).await?;
+    if samples.memory {
+        memory::measure(&mut dgx, &mut figures).await?;
+    }
+    neighbour::measure(&mut dgx, samples, &mut figures).await?;
     drop(dgx);
     let mut many = ground(Hardware::ManyGpus).await?;
     throughput::measure(&mut many, samples, &mut figures).await?;

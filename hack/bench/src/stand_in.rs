@@ -11,6 +11,8 @@ use serde_json::Value;
 use testkit::api_server::Resource;
 use testkit::{ApiServer, Claim, Node};
 
+use crate::ground::devices_of_pool;
+
 /// The process; it ends when dropped.
 pub(crate) struct StandIn {
     child: Child,
@@ -51,6 +53,11 @@ impl StandIn {
     /// Waits until there are as many devices in slices.
     pub(crate) fn wait_for_devices(&mut self, number: usize) -> Result<()> {
         self.ask(&format!("devices {number}")).map(|_| ())
+    }
+
+    /// Waits until the pool is there whole; says how many devices it has.
+    pub(crate) fn wait_for_pool(&mut self) -> Result<usize> {
+        Ok(self.ask("pool")?.parse()?)
     }
 
     /// Counts the writing requests since the last call.
@@ -97,6 +104,7 @@ fn carry_out(server: &ApiServer, word: &str, rest: &str) -> Result<String> {
         "claim" => drop(server.put(Resource::Claims, serde_json::from_str(rest)?)),
         "wipe" => server.wipe_slices(Node::NAME),
         "devices" => wait_for_devices(server, rest.parse()?)?,
+        "pool" => return wait_for_pool(server).map(|devices| devices.to_string()),
         "writes" => {
             let writes = server.requests().writes();
             server.forget_requests();
@@ -109,11 +117,24 @@ fn carry_out(server: &ApiServer, word: &str, rest: &str) -> Result<String> {
 
 fn wait_for_devices(server: &ApiServer, wanted: usize) -> Result<()> {
     let devices = |slice: &Value| slice["spec"]["devices"].as_array().map_or(0, Vec::len);
+    let all_there = || (server.slices().iter().map(devices).sum::<usize>() == wanted).then_some(());
+    wait_for(all_there).with_context(|| format!("{wanted} devices"))
+}
+
+fn wait_for_pool(server: &ApiServer) -> Result<usize> {
+    let whole = || {
+        let slices: Result<Vec<_>, _> = server.slices().into_iter().map(serde_json::from_value).collect();
+        devices_of_pool(&slices.ok()?)
+    };
+    wait_for(whole).context("a whole pool")
+}
+
+fn wait_for<T>(wanted: impl Fn() -> Option<T>) -> Result<T> {
     for _ in 0..30_000 {
-        if server.slices().iter().map(devices).sum::<usize>() == wanted {
-            return Ok(());
+        if let Some(found) = wanted() {
+            return Ok(found);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    bail!("{wanted} devices did not appear within 30 s")
+    bail!("did not appear within 30 s")
 }

@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// Against a real node and its API server instead of a stand-in; keys begin with `cluster_`.
     #[arg(long)]
     cluster: bool,
+    /// Another build of tessera-agent: both are called in turn, which shows what a change is worth on a noisy machine.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["cluster", "json"])]
+    against: Option<PathBuf>,
     /// Fewer samples.
     #[arg(long)]
     quick: bool,
@@ -32,6 +35,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bench.arg("--agent").arg(directory.join("tessera-agent"));
     if options.cluster {
         bench.arg("--cluster");
+    }
+    if let Some(path) = &options.against {
+        bench.arg("--against").arg(std::path::absolute(path)?);
     }
     if options.quick {
         bench.arg("--quick");

@@ -97,6 +97,14 @@ impl Ground for BesideStandIn {
         self.stand_in.wait_for_devices(self.devices.len())
     }
 
+    async fn wait_for_pool(&mut self) -> Result<usize> {
+        self.stand_in.wait_for_pool()
+    }
+
+    fn machine(&self) -> Result<Machine> {
+        Ok(Machine::open(&self.directory.path().join("root"))?)
+    }
+
     async fn forget(&mut self) -> Result<()> {
         self.stand_in.wipe()
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use simulated_hardware::Machine;
 use testkit::{Agent, Claim, Plugin};
 
-use super::{Ground, device_names, remove_registrations};
+use super::{Ground, device_names, devices_of_pool, remove_registrations};
 use crate::client::client;
 use crate::hardware::Hardware;
 
@@ -57,6 +57,22 @@ impl InsideNode {
             ["run", "--node-name", cluster::NODE, "--kubeconfig", Cluster::AGENT_KUBECONFIG, "--root", &root];
         arguments.map(str::to_owned).to_vec()
     }
+
+    /// Waits until the slices are as `wanted` says.
+    async fn wait_for_slices<T>(&self, wanted: impl Fn(&[ResourceSlice]) -> Option<T>) -> Result<T> {
+        let api: Api<ResourceSlice> = Api::all(self.admin.clone());
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let slices = api.list(&ListParams::default()).await.context("listing slices")?.items;
+            if let Some(found) = wanted(&slices) {
+                return Ok(found);
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("published are {:?}", devices(&slices).collect::<Vec<_>>());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 impl Ground for InsideNode {
@@ -99,21 +115,20 @@ impl Ground for InsideNode {
     }
 
     async fn wait_for_devices(&mut self) -> Result<()> {
-        let api: Api<ResourceSlice> = Api::all(self.admin.clone());
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let slices = api.list(&ListParams::default()).await.context("listing slices")?;
-            let devices = slices.iter().filter_map(|slice| slice.spec.devices.as_ref());
-            let mut found: Vec<_> = devices.flatten().map(|device| device.name.as_str()).collect();
+        self.wait_for_slices(|slices| {
+            let mut found: Vec<_> = devices(slices).collect();
             found.sort_unstable();
-            if found == self.devices {
-                return Ok(());
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("published are {found:?}, expected {:?}", self.devices);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            (found == self.devices).then_some(())
+        })
+        .await
+    }
+
+    async fn wait_for_pool(&mut self) -> Result<usize> {
+        self.wait_for_slices(devices_of_pool).await
+    }
+
+    fn machine(&self) -> Result<Machine> {
+        Ok(Machine::open(&self.root)?)
     }
 
     /// The next agent comes at another moment between two looks of the kubelet each time, as the one before was
@@ -139,6 +154,11 @@ impl Ground for InsideNode {
         }
         Ok(counted - std::mem::replace(&mut self.counted, counted))
     }
+}
+
+/// The names of all devices in the slices.
+fn devices(slices: &[ResourceSlice]) -> impl Iterator<Item = &str> {
+    slices.iter().filter_map(|slice| slice.spec.devices.as_ref()).flatten().map(|device| device.name.as_str())
 }
 
 /// A scheduler allocates for watching only what asks for that.
