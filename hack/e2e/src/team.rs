@@ -127,7 +127,7 @@ impl<'a> Team<'a> {
 
     /// The device nodes that a container printed with the step `devices`.
     #[track_caller]
-    fn nodes_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
+    pub fn nodes_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
         // The last one that is always there.
         let log = self.log(pod, container, "/dev/zero");
         log.lines().filter_map(|line| line.split_once(' ')).map(|(path, _)| path.to_owned()).collect()

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use cluster::{Cluster, Signal};
 
 use crate::SimulatedNode;
+use crate::programs::beside;
 
 /// What each agent logs once when it has read its state.
 const AT_WORK: &str = "took over the ledger";
@@ -36,7 +37,7 @@ impl Agent<'_> {
     pub fn start(&self, arguments: &[&str]) -> Result<()> {
         let earlier = self.log().matches(AT_WORK).count();
         let hardware = format!("/run/cluster/{}", crate::HARDWARE);
-        let program = program()?;
+        let program = beside("tessera-agent", "tessera-agent")?;
         let fixed = [
             program.to_str().context("the target directory's path is not UTF-8")?,
             "run",
@@ -101,14 +102,4 @@ impl Agent<'_> {
 /// What the agent that was started last has logged since it has read its state.
 fn last(log: &str) -> &str {
     log.rfind(AT_WORK).map_or("", |start| &log[start..])
-}
-
-/// The agent that was built beside the running program.
-fn program() -> Result<PathBuf> {
-    let running = std::env::current_exe().context("the path of the running program")?;
-    let mut directories = running.ancestors().skip(1).take(2);
-    match directories.find_map(|directory| Some(directory.join("tessera-agent")).filter(|path| path.is_file())) {
-        Some(path) => Ok(path),
-        None => bail!("no tessera-agent beside {}; build it: cargo build -p tessera-agent", running.display()),
-    }
 }

@@ -9,6 +9,8 @@ use serde_json::Value;
 use simulated_hardware::{Machine, Profile};
 
 mod agent;
+mod kernel;
+mod programs;
 
 pub use agent::Agent;
 

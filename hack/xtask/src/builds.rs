@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// What a cluster with Tessera on it needs, in the profile that xtask itself was built in.
-const PROGRAMS: [&str; 6] = ["--package", "tessera-agent", "--package", "fake-nvml", "--package", "cluster"];
+const PROGRAMS: [&str; 8] =
+    ["--package", "tessera-agent", "--package", "fake-nvml", "--package", "cluster", "--package", "simulated-sysfs"];
 
-/// Builds the agent, the simulated NVML and the cluster's supervisor.
+/// Builds the agent, the simulated NVML, the cluster's supervisor and the simulated kernel.
 pub(crate) fn programs() -> Result<()> {
     let arguments: Vec<_> = ["build"].into_iter().chain(PROGRAMS).collect();
     cargo(&arguments)
