@@ -113,17 +113,31 @@ pub(crate) struct AgentFlags {
 }
 
 /// What an agent offers on demand. Its own list, so that a misspelt word costs no cluster.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Offer {
     /// MIG devices of every profile at every place; Ampere needs `hardware mig GPU on` and `hardware reset GPU` first.
     Partitions,
+    /// Whole GPUs for user space, by VFIO; the node gets a kernel that binds and unbinds drivers.
+    Passthrough,
+    /// Groups of GPUs that lie together.
+    Groups,
 }
 
 impl AgentFlags {
+    /// Starts the agent, and before it the kernel that it needs for what it offers.
+    fn start(&self, node: &SimulatedNode) -> Result<()> {
+        if self.offer.contains(&Offer::Passthrough) && !node.is_kernel_running()? {
+            node.boot_kernel(&[])?;
+        }
+        node.agent().start(&self.arguments())
+    }
+
     /// As the agent reads them.
     fn arguments(&self) -> Vec<&str> {
         let word = |offer: &Offer| match offer {
             Offer::Partitions => "partitions",
+            Offer::Passthrough => "passthrough",
+            Offer::Groups => "groups",
         };
         self.offer.iter().flat_map(|offer| ["--offer", word(offer)]).collect()
     }
@@ -187,7 +201,7 @@ fn start(up: &Up) -> Result<()> {
     let mut reporter = Reporter::new();
     let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
     if !up.no_agent {
-        node.agent().start(&up.flags.arguments())?;
+        up.flags.start(&node)?;
         node.agent().wait_until_ready(Duration::from_secs(30))?;
     }
     let name = &up.name.name;
@@ -225,7 +239,7 @@ fn agent(name: &ClusterName, action: AgentAction, flags: &AgentFlags) -> Result<
     match action {
         AgentAction::Start => {
             builds::programs()?;
-            node.agent().start(&flags.arguments())
+            flags.start(&node)
         }
         AgentAction::Stop => node.agent().stop(Signal::TERM).map(|ended| println!("ended: {ended}")),
         AgentAction::Kill => node.agent().stop(Signal::KILL).map(|ended| println!("ended: {ended}")),
