@@ -4,15 +4,8 @@ use tessera_nvml::{CallError, GpuInstance, MigGpu, MigProfile};
 
 use crate::{Made, Partition, Partitioning, Placement, Resources, Shape};
 
-/// From Hopper on (compute capability 9) the mode is switched without a reset of the GPU.
-const SWITCHES_WITHOUT_RESET: u32 = 9;
-
 /// `None` for a GPU that cannot be cut. `shapes` are those of the last look: they do not change while the driver runs.
-pub(super) fn partitioning(
-    gpu: &MigGpu<'_>,
-    compute_capability_major: u32,
-    shapes: Option<Vec<Shape>>,
-) -> Result<Option<Partitioning>, CallError> {
+pub(super) fn partitioning(gpu: &MigGpu<'_>, shapes: Option<Vec<Shape>>) -> Result<Option<Partitioning>, CallError> {
     let Some(mode) = gpu.mode()? else { return Ok(None) };
     let shapes = match shapes {
         Some(shapes) => shapes,
@@ -24,7 +17,7 @@ pub(super) fn partitioning(
     let partitions = if mode.current { gpu.gpu_instances()? } else { Vec::new() };
     Ok(Some(Partitioning {
         cut: mode.current,
-        switchable: compute_capability_major >= SWITCHES_WITHOUT_RESET,
+        switchable: gpu.switches_without_reset()?,
         shapes,
         partitions: partitions.iter().map(partition).collect(),
     }))

@@ -62,7 +62,7 @@ impl Nvidia {
     fn partitioning(&mut self, library: &Library, facts: &GpuFacts) -> Result<Option<Partitioning>, CallError> {
         let known = self.shapes.get(&facts.uuid).cloned();
         let gpu = library.mig_gpu(&facts.uuid)?;
-        let partitioning = cutting::partitioning(&gpu, facts.compute_capability.0, known)?;
+        let partitioning = cutting::partitioning(&gpu, known)?;
         if let Some(partitioning) = &partitioning {
             self.shapes.insert(facts.uuid.clone(), partitioning.shapes.clone());
         }

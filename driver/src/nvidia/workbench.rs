@@ -63,7 +63,9 @@ impl Workbench for NvidiaWorkbench {
             Work::Join { .. } => Ok(()),
             Work::Cut { uuid, shape, placement, .. } => {
                 let undone = self.with_gpu(uuid, work, |gpu| {
-                    until(deadline, || remove(gpu, MigProfileId(*shape), *placement)).map_err(Trouble::Call)
+                    until(deadline, || remove(gpu, MigProfileId(*shape), *placement))?;
+                    join_if_empty(gpu);
+                    Ok(())
                 });
                 // With the GPU, all that was cut from it is gone.
                 undone.or_else(|error| if error.gone { Ok(()) } else { Err(error) })
@@ -157,6 +159,15 @@ fn remove(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<(
         unless_gone(gpu.destroy_gpu_instance(instance.id))?;
     }
     Ok(())
+}
+
+/// Once the last partition is gone the GPU is a whole again, for those too who know nothing of partitions: an agent that
+/// offers none does not offer a GPU in that mode. Only where that takes no reset; what fails is done when a whole is wanted.
+fn join_if_empty(gpu: &MigGpu<'_>) {
+    let switches = gpu.switches_without_reset().unwrap_or(false);
+    if switches && gpu.gpu_instances().is_ok_and(|instances| instances.is_empty()) {
+        let _ = gpu.set_mode(false);
+    }
 }
 
 fn lies(instance: &GpuInstance, profile: MigProfileId, place: Placement) -> bool {

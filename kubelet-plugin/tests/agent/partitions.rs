@@ -72,6 +72,11 @@ async fn a_partition_is_made_and_removed() {
         assert_eq!(plugin.prepare(&claim).await.unwrap(), devices, "repeated");
         plugin.unprepare(&claim).await.unwrap();
         assert_eq!(instances(&node, index), BTreeSet::new());
+        assert_eq!(
+            node.machine().hardware().unwrap().gpus[index].mig.mode,
+            gpu == A100,
+            "a whole again, if that takes no reset"
+        );
         assert_nothing_left(&node);
     }
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;

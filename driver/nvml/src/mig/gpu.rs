@@ -70,6 +70,15 @@ impl<'lib> MigGpu<'lib> {
         }
     }
 
+    /// Whether the mode is switched without a reset of the GPU: from Hopper on (compute capability 9).
+    ///
+    /// # Errors
+    /// Whatever NVML answers.
+    pub fn switches_without_reset(&self) -> Result<bool, CallError> {
+        let capability = self.device.cuda_compute_capability();
+        capability.map(|it| it.major >= 9).map_err(self.failed("nvmlDeviceGetCudaComputeCapability"))
+    }
+
     /// The processes that compute on the GPU or a part of it: who is in the way.
     ///
     /// # Errors
