@@ -1,8 +1,10 @@
 //! The kubelet's DRA service, v1 and v1beta1: the same messages, but for the share id that v1beta1 lacks.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use tessera_core::{ClaimRef, PreparedDevice};
 use tessera_kubelet_api::{dra_v1, dra_v1beta1};
@@ -53,15 +55,14 @@ where
     F: Future<Output = Result<T, OperationError>> + Send + 'static,
 {
     let one = |(namespace, name, uid): Named| {
-        // A task of its own keeps a panic inside the claim.
-        let task = uid.parse().map(|uid| tokio::spawn(work(ClaimRef { namespace, name, uid })));
+        let work = uid.parse().map(|uid| work(ClaimRef { namespace, name, uid }));
         async move {
-            let result = match task {
+            let result = match work {
                 Err(error) => Err(error.to_string()),
-                Ok(task) => match task.await {
-                    Ok(result) => result.map_err(|error| error.to_string()),
-                    Err(error) => {
-                        error!(uid, %error, "a panic while working on a claim");
+                Ok(work) => match by_itself(work).await {
+                    Some(result) => result.map_err(|error| error.to_string()),
+                    None => {
+                        error!(uid, "a panic while working on a claim");
                         Err(OperationError::Internal.to_string())
                     }
                 },
@@ -70,6 +71,20 @@ where
         }
     };
     join_all(claims.into_iter().map(one)).await.into_iter().collect()
+}
+
+/// Carries work out to its end, once it has begun. `None` after a panic, which stays in it.
+///
+/// Work that has to wait gets a task of its own, since a call that the kubelet gives up would leave it where it stands,
+/// maybe between two steps. Repeated calls and the undoing wait for nothing most times: a task would only hand them from
+/// one worker to another and back, which takes as long as they do.
+async fn by_itself<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    // Nothing of the work is used after a panic; what it shares with others bears that.
+    let mut work = AssertUnwindSafe(work).catch_unwind().boxed();
+    match work.as_mut().now_or_never() {
+        Some(done) => done.ok(),
+        None => tokio::spawn(work).await.ok()?.ok(),
+    }
 }
 
 /// Implements the service of one version of the protocol, whose devices have these fields besides the common ones.
@@ -122,3 +137,34 @@ macro_rules! serve {
 
 serve!(dra_v1, share_id);
 serve!(dra_v1beta1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_is_carried_out() {
+        let (go, gone) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let call = by_itself(async move {
+            gone.await.unwrap();
+            tell.send("done").unwrap();
+        });
+        assert_eq!(call.now_or_never(), None, "it waits, and is given up");
+        go.send(()).unwrap();
+        assert_eq!(told.await, Ok("done"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_stays_in_the_work() {
+        assert_eq!(by_itself(async { panic!("at once") }).await, None::<()>);
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("after it has waited")
+        };
+        assert_eq!(by_itself(later).await, None::<()>);
+        assert_eq!(by_itself(async { 7 }).await, Some(7));
+    }
+}
