@@ -255,20 +255,24 @@ impl Claims {
 
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
     fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Record, OperationError> {
-        let inventory = self.inventory();
         self.in_ledger(|ledger| {
+            // Borrowed after the ledger, as everywhere: the other way round, two calls and a look at the hardware could
+            // wait for each other.
+            let observed = self.observed.borrow();
+            let inventory = observed.as_ref().unwrap_or(&NOTHING);
             let edits = |part: Part<'_>| self.edits(part);
-            let record = plan(&self.identity, claim, granted, &inventory, ledger.ledger(), edits)?;
+            let record = plan(&self.identity, claim, granted, inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
     }
 
     /// Keeps what came of the work.
     fn complete(&self, record: Record, granted: &Granted) -> Result<Record, OperationError> {
-        let inventory = self.inventory();
         self.in_ledger(|ledger| {
+            let observed = self.observed.borrow();
+            let inventory = observed.as_ref().unwrap_or(&NOTHING);
             let edits = |part: Part<'_>| self.edits(part);
-            let record = complete(&self.identity, record, granted, &inventory, ledger.ledger(), edits)?;
+            let record = complete(&self.identity, record, granted, inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
     }
@@ -294,10 +298,6 @@ impl Claims {
                 Ok(self.host.passthrough_edits(&interface, config.iommu.enable_api_device))
             }
         }
-    }
-
-    fn inventory(&self) -> Inventory {
-        self.observed.borrow().clone().unwrap_or_default()
     }
 
     fn in_ledger<T>(
