@@ -72,6 +72,8 @@ pub struct WorkError {
     pub busy: bool,
     /// Whether what it was about is not there.
     pub gone: bool,
+    /// Whether it was not even begun: then there is nothing to undo, and what is in its place is somebody else's.
+    pub untouched: bool,
 }
 
 /// One vendor's way to change its hardware. Calls block, some for seconds; those about different accelerators may be made
@@ -90,5 +92,8 @@ pub trait Workbench: Send + Sync {
     fn undo(&self, work: &Work, outcome: Option<&Outcome>, deadline: Instant) -> Result<(), WorkError>;
 
     /// Whether the work is still done, with this outcome.
-    fn holds(&self, work: &Work, outcome: &Outcome) -> bool;
+    ///
+    /// # Errors
+    /// When that cannot be known now.
+    fn holds(&self, work: &Work, outcome: &Outcome) -> Result<bool, WorkError>;
 }

@@ -13,7 +13,7 @@ use tessera_core::{
     ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
     StoredRecord, allocations, complete, execute, plan, repair,
 };
-use tessera_driver::{Host, WorkError};
+use tessera_driver::{Host, Work, WorkError};
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
@@ -194,7 +194,8 @@ impl Claims {
             None => Ok(None),
             Some(Before::Ready(devices)) => Ok(Some(devices)),
             Some(Before::Worked(record)) => {
-                if record.is_whole() && self.works.hold(&record).await {
+                // Where that cannot be known, nothing is undone: containers may use it.
+                if record.is_whole() && self.works.hold(&record).await? {
                     self.check(&record)?;
                     self.mend(claim)?;
                     return Ok(Some(record.devices));
@@ -237,9 +238,12 @@ impl Claims {
     async fn carry_out(&self, claim: &ClaimRef, granted: &Granted) -> Result<Vec<PreparedDevice>, OperationError> {
         let done = match self.reserve(claim, granted)? {
             record if record.is_whole() => self.describe(record),
-            record => match self.works.carry_out(record).await {
+            record => match self.works.carry_out(record.clone()).await {
                 Ok(record) => self.complete(record, granted).and_then(|record| self.describe(record)),
-                Err(error) => Err(error.into()),
+                Err((error, untouched)) => {
+                    self.disown(record, &untouched)?;
+                    Err(error.into())
+                }
             },
         };
         match done {
@@ -256,14 +260,24 @@ impl Claims {
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
     fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Record, OperationError> {
         self.in_ledger(|ledger| {
-            // Borrowed after the ledger, as everywhere: the other way round, two calls and a look at the hardware could
-            // wait for each other.
+            // Borrowed after the ledger: reading what another agent undid has changed it. The other way round, two calls
+            // and a look at the hardware could wait for each other, too.
             let observed = self.observed.borrow();
             let inventory = observed.as_ref().unwrap_or(&NOTHING);
             let edits = |part: Part<'_>| self.edits(part);
             let record = plan(&self.identity, claim, granted, inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
+    }
+
+    /// Work that was not begun goes out of the record: undoing it would destroy what somebody else has put in its place.
+    fn disown(&self, mut record: Record, untouched: &[Work]) -> Result<(), OperationError> {
+        if untouched.is_empty() {
+            return Ok(());
+        }
+        record.devices.iter_mut().for_each(|device| device.work.retain(|work| !untouched.contains(work)));
+        // Marked, since nothing else says that it is not whole.
+        self.in_ledger(|ledger| keep(ledger, Record { ending: true, ..record })).map(|_| ())
     }
 
     /// Keeps what came of the work.

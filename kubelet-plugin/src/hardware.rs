@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub(crate) type Observed = watch::Receiver<Option<Inventory>>;
 
 /// What is known of the hardware, and the way to say that it was changed since the last look. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hardware {
     observed: Arc<watch::Sender<Option<Inventory>>>,
     /// How often it was changed: a look that began before a change and ended after it may have seen either.
@@ -95,15 +95,15 @@ impl Watching {
 }
 
 /// Looks at the hardware now and then every `interval`, and tells when something changed.
-/// `in_use` names the accelerators that claims have: they are never forgotten.
+/// `in_use` names the accelerators that claims have: they are never forgotten. It reads what other agents changed.
 pub(crate) fn watch(
+    hardware: &Hardware,
     mut backend: impl Backend + 'static,
     interval: Duration,
     offering: Offering,
     in_use: impl Fn() -> BTreeSet<DeviceName> + Send + 'static,
     metrics: Metrics,
-) -> std::io::Result<(Hardware, Watching)> {
-    let hardware = Hardware::new();
+) -> std::io::Result<Watching> {
     let watched = hardware.clone();
     let (stop, stopped) = mpsc::channel::<()>();
     let begun = Arc::<Mutex<Option<Instant>>>::default();
@@ -113,9 +113,14 @@ pub(crate) fn watch(
         let mut trouble = String::new();
         loop {
             *looking.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            let (next, now_wrong) = match watched.look(|| backend.discover()) {
-                Ok(found) => (inventory.after(&found, &in_use()), found.problems.join("; ")),
-                Err(error) => {
+            // Asked before, so that whose anything is that is seen is known, also if another agent undoes it right then.
+            let look = || {
+                in_use();
+                (backend.discover(), in_use())
+            };
+            let (next, now_wrong) = match watched.look(look) {
+                (Ok(found), in_use) => (inventory.after(&found, &in_use), found.problems.join("; ")),
+                (Err(error), _) => {
                     metrics.discovery_failed();
                     (inventory.unreachable(&error.to_string()), error.to_string())
                 }
@@ -140,7 +145,7 @@ pub(crate) fn watch(
             }
         }
     })?;
-    Ok((hardware, Watching { _stop: stop, begun }))
+    Ok(Watching { _stop: stop, begun })
 }
 
 /// Said once for each change, not at each look.

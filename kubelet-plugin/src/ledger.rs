@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tessera_core::{ClaimUid, Ledger, StoredRecord};
 use tessera_vocabulary::DeviceName;
 use tracing::warn;
 
+use crate::hardware::Hardware;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::precedence::Precedence;
@@ -33,6 +34,8 @@ pub(crate) struct SharedLedger {
     alone: bool,
     /// A panic while it is locked does no harm: what is on disk is read again when the number of changes differs.
     known: Mutex<Known>,
+    /// Who is to know of what another agent undid, once there is one.
+    hardware: OnceLock<Hardware>,
     metrics: Metrics,
     notices: Notices,
 }
@@ -63,9 +66,16 @@ impl SharedLedger {
         let alone = alive.try_lock().is_ok();
         // From exclusive to shared, or to shared beside the other agent's.
         alive.lock_shared().map_err(|source| StoreError::new(store.directory().join("agents"), source))?;
-        let shared = Self { store, boot_id, changes, _alive: alive, alone, known: Mutex::default(), metrics, notices };
+        let (known, hardware) = (Mutex::default(), OnceLock::new());
+        let shared = Self { store, boot_id, changes, _alive: alive, alone, known, hardware, metrics, notices };
         shared.exclusively(|_| ())?;
         Ok(shared)
+    }
+
+    /// From now on the hardware is told what another agent undid: else what was seen of it would be taken for an admin's
+    /// until the next look, and handed out. To be called before anything else is done with the ledger.
+    pub(crate) fn tell(&self, hardware: Hardware) {
+        let _ = self.hardware.set(hardware);
     }
 
     /// Works with the ledger while no other agent does. Nothing in it may wait for anything but files.
@@ -87,9 +97,10 @@ impl SharedLedger {
         self.alone
     }
 
-    /// Every accelerator that some claim has, or a part of it, as far as is known without waiting for another agent.
+    /// Every accelerator that some claim has, or a part of it; as far as is known if the records cannot be read.
     pub(crate) fn accelerators_in_use(&self) -> BTreeSet<DeviceName> {
-        self.known().ledger.accelerators_in_use()
+        let read = self.exclusively(|transaction| transaction.ledger().accelerators_in_use());
+        read.unwrap_or_else(|_| self.known().ledger.accelerators_in_use())
     }
 
     /// The ledger as far as is known without waiting for another agent.
@@ -132,7 +143,10 @@ impl SharedLedger {
         if known.changes != Some(changes) {
             let loaded = self.store.load(&self.boot_id)?;
             loaded.notices.into_iter().for_each(|notice| self.notices.tell(notice));
-            known.ledger = loaded.ledger;
+            let before = std::mem::replace(&mut known.ledger, loaded.ledger);
+            if let Some(hardware) = self.hardware.get() {
+                before.work_that_is_not_in(&known.ledger).for_each(|work| hardware.undone(work));
+            }
             known.changes = Some(changes);
         }
         Ok(())

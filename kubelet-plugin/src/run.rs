@@ -27,7 +27,7 @@ use crate::cli::{HardwareOptions, Http, LogFormat, RunOptions};
 use crate::directories::Directories;
 use crate::disk::Disk;
 use crate::dra::Dra;
-use crate::hardware::Observed;
+use crate::hardware::{Hardware, Observed};
 use crate::health::Health;
 use crate::http::{self, Readiness};
 use crate::ledger::SharedLedger;
@@ -102,7 +102,9 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     let backend = Nvidia::new(hardware.root(), session.clone());
     let held = Arc::clone(&ledger);
     let in_use = move || held.accelerators_in_use();
-    let (seen, watching) = hardware::watch(backend, options.rescan, hardware.offering(), in_use, metrics.clone())
+    let seen = Hardware::new();
+    ledger.tell(seen.clone());
+    let watching = hardware::watch(&seen, backend, options.rescan, hardware.offering(), in_use, metrics.clone())
         .context("no thread for the hardware")?;
     let observed = seen.observed();
 

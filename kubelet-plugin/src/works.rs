@@ -29,16 +29,23 @@ impl Works {
     /// Does all that a record says, and puts the outcomes into it.
     ///
     /// # Errors
-    /// The first of them. What was done, or half done, is left for [`Works::undo`].
-    pub(crate) async fn carry_out(&self, mut record: Record) -> Result<Record, WorkError> {
+    /// The first of them, and what of the work was not even begun: that must go out of the record. The rest, done or half
+    /// done, is left for [`Works::undo`].
+    pub(crate) async fn carry_out(&self, mut record: Record) -> Result<Record, (WorkError, Vec<Work>)> {
         let deadline = Instant::now() + DEADLINE;
         let all = record.work().map(|(work, _)| {
             let (bench, work) = (Arc::clone(&self.bench), work.clone());
             self.blocking(work.accelerator(), move || bench.carry_out(&work, deadline))
         });
-        let mut outcomes = join_all(all).await.into_iter();
+        let results = join_all(all).await;
+        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()).cloned() {
+            let untouched = |result: &Result<Outcome, WorkError>| result.as_ref().is_err_and(|error| error.untouched);
+            let not_begun = record.work().zip(&results).filter(|(_, result)| untouched(result));
+            return Err((error, not_begun.map(|((work, _), _)| work.clone()).collect()));
+        }
+        let mut outcomes = results.into_iter().flatten();
         for device in &mut record.devices {
-            device.outcomes = outcomes.by_ref().take(device.work.len()).collect::<Result<_, _>>()?;
+            device.outcomes = outcomes.by_ref().take(device.work.len()).collect();
         }
         Ok(record)
     }
@@ -63,14 +70,18 @@ impl Works {
     }
 
     /// Whether all that was done is still so.
-    pub(crate) async fn hold(&self, record: &Record) -> bool {
+    ///
+    /// # Errors
+    /// When that cannot be known now.
+    pub(crate) async fn hold(&self, record: &Record) -> Result<bool, WorkError> {
         let done: Vec<(Work, Outcome)> =
             record.work().filter_map(|(work, outcome)| Some((work.clone(), outcome?.clone()))).collect();
         let all = done.into_iter().map(|(work, outcome)| {
             let bench = Arc::clone(&self.bench);
-            self.blocking(work.accelerator(), move || Ok(bench.holds(&work, &outcome)))
+            self.blocking(work.accelerator(), move || bench.holds(&work, &outcome))
         });
-        join_all(all).await.into_iter().all(|held| held == Ok(true))
+        let held: Vec<bool> = join_all(all).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(held.into_iter().all(|held| held))
     }
 
     /// The hardware's calls block, so they get a thread.
@@ -82,7 +93,7 @@ impl Works {
         let _busy = self.busy.hold(accelerator).await;
         tokio::task::spawn_blocking(call).await.unwrap_or_else(|_| {
             let text = format!("work on {accelerator} failed within the agent; see its log");
-            Err(WorkError { text, busy: false, gone: false })
+            Err(WorkError { text, busy: false, gone: false, untouched: false })
         })
     }
 }

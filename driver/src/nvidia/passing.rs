@@ -79,6 +79,7 @@ impl Passing {
                     return result.map_err(|error| WorkError {
                         busy: error.class() == Class::Busy,
                         gone: false,
+                        untouched: false,
                         text: error.to_string(),
                     });
                 }

@@ -1,10 +1,11 @@
 //! Cuts GPUs and joins them again, by MIG, and hands them to user space.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tessera_nvml::{CallError, ErrorClass, GpuInstance, GpuInstanceId, MigGpu, MigProfileId, ModeChange};
+use tessera_nvml::{CallError, ErrorClass, GpuInstance, MigGpu, MigProfileId, ModeChange};
 
 use super::Session;
 use super::cutting::{made, placement};
@@ -50,10 +51,14 @@ impl Workbench for NvidiaWorkbench {
             Work::Join { uuid, .. } => {
                 self.with_gpu(uuid, work, |gpu| switch(gpu, false, deadline).map(|()| Outcome::Done))
             }
-            Work::Cut { uuid, shape, placement, .. } => self.with_gpu(uuid, work, |gpu| {
-                switch(gpu, true, deadline)?;
-                cut(gpu, MigProfileId(*shape), *placement).map(Outcome::Cut)
-            }),
+            Work::Cut { uuid, shape, placement, .. } => {
+                let begun = Cell::new(false);
+                let done = self.with_gpu(uuid, work, |gpu| {
+                    switch(gpu, true, deadline)?;
+                    cut(gpu, MigProfileId(*shape), *placement, &begun).map(Outcome::Cut)
+                });
+                done.map_err(|error| WorkError { untouched: !begun.get(), ..error })
+            }
             Work::Pass { accelerator } => self.passing.hand_over(*accelerator, deadline),
         }
     }
@@ -62,8 +67,12 @@ impl Workbench for NvidiaWorkbench {
         match work {
             Work::Join { .. } => Ok(()),
             Work::Cut { uuid, shape, placement, .. } => {
+                let known = outcome.and_then(|outcome| match outcome {
+                    Outcome::Cut(made) => Some(made),
+                    Outcome::Passed { .. } | Outcome::Done => None,
+                });
                 let undone = self.with_gpu(uuid, work, |gpu| {
-                    until(deadline, || remove(gpu, MigProfileId(*shape), *placement))?;
+                    until(deadline, || remove(gpu, MigProfileId(*shape), *placement, known))?;
                     join_if_empty(gpu);
                     Ok(())
                 });
@@ -80,19 +89,19 @@ impl Workbench for NvidiaWorkbench {
         }
     }
 
-    fn holds(&self, work: &Work, outcome: &Outcome) -> bool {
-        let held = match (work, outcome) {
+    fn holds(&self, work: &Work, outcome: &Outcome) -> Result<bool, WorkError> {
+        match (work, outcome) {
             (Work::Cut { uuid, shape, placement, .. }, Outcome::Cut(known)) => self.with_gpu(uuid, work, |gpu| {
-                let found = gpu.gpu_instance(GpuInstanceId(known.gpu_instance))?;
-                Ok(lies(&found, MigProfileId(*shape), *placement) && made(&found).as_ref() == Some(known))
+                let here = |found: &GpuInstance| lies(found, MigProfileId(*shape), *placement);
+                let found = gpu.gpu_instances()?.into_iter().find(here);
+                Ok(found.is_some_and(|found| made(&found).as_ref() == Some(known)))
             }),
             (Work::Join { uuid, .. }, Outcome::Done) => {
                 self.with_gpu(uuid, work, |gpu| Ok(!gpu.mode()?.is_some_and(|mode| mode.current)))
             }
             (Work::Pass { accelerator }, Outcome::Passed { ways, .. }) => Ok(self.passing.holds(*accelerator, *ways)),
             _ => Ok(false),
-        };
-        held.unwrap_or(false)
+        }
     }
 }
 
@@ -122,21 +131,15 @@ fn switch(gpu: &MigGpu<'_>, on: bool, deadline: Instant) -> Result<(), Trouble> 
     }
 }
 
-/// Makes the instance, or finishes one that an agent that died began.
-fn cut(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<Made, Trouble> {
-    let found = gpu.gpu_instances()?.into_iter().find(|instance| lies(instance, profile, place));
-    let found = match found {
-        Some(found) => found,
-        None => gpu.create_gpu_instance(profile, tessera_nvml::Placement { start: place.start, size: place.size })?,
-    };
-    if let Some(made) = made(&found) {
-        return Ok(made);
+/// Makes the instance. One that is there already is an admin's, made since the last look: what a claim had is undone
+/// before the claim is prepared anew.
+fn cut(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement, begun: &Cell<bool>) -> Result<Made, Trouble> {
+    if gpu.gpu_instances()?.iter().any(|instance| lies(instance, profile, place)) {
+        return Err(Trouble::Text("a partition that was made by hand is there, remove it".to_owned()));
     }
-    let completed = match found.compute_instances.is_empty() {
-        true => gpu.create_whole_compute_instance(found.id),
-        false => return Err(Trouble::Text("somebody cut it further by hand; remove its compute instances".to_owned())),
-    };
-    match completed {
+    begun.set(true);
+    let found = gpu.create_gpu_instance(profile, tessera_nvml::Placement { start: place.start, size: place.size })?;
+    match gpu.create_whole_compute_instance(found.id) {
         Ok(compute) => Ok(Made {
             gpu_instance: found.id.0,
             compute_instance: compute.id.0,
@@ -150,9 +153,14 @@ fn cut(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<Made
     }
 }
 
-/// Destroys the instance at a place, with all that is in it. That there is none is fine.
-fn remove(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement) -> Result<(), CallError> {
-    for instance in gpu.gpu_instances()?.into_iter().filter(|instance| lies(instance, profile, place)) {
+/// Destroys the instance at a place, with all that is in it. That there is none is fine. One that is not the `known` one
+/// stays: somebody destroyed that, and made another in its place.
+fn remove(gpu: &MigGpu<'_>, profile: MigProfileId, place: Placement, known: Option<&Made>) -> Result<(), CallError> {
+    let other = |instance: &GpuInstance| {
+        known.is_some_and(|known| instance.compute_instances.iter().any(|own| own.uuid.as_ref() != Some(&known.uuid)))
+    };
+    let here = |instance: &GpuInstance| lies(instance, profile, place) && !other(instance);
+    for instance in gpu.gpu_instances()?.into_iter().filter(here) {
         for compute in &instance.compute_instances {
             unless_gone(gpu.destroy_compute_instance(instance.id, compute.id))?;
         }
@@ -214,6 +222,7 @@ impl Trouble {
             text: format!("GPU {accelerator} {step}: {cause}{advice}"),
             busy: class == Some(ErrorClass::Busy),
             gone: class == Some(ErrorClass::Gone),
+            untouched: false,
         }
     }
 }

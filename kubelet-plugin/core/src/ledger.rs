@@ -59,6 +59,12 @@ impl Ledger {
         uses.map(|one| one.accelerator).collect()
     }
 
+    /// What was done to the hardware for claims, or begun, of which another ledger, a later one, says nothing any more.
+    pub fn work_that_is_not_in<'a>(&'a self, later: &'a Self) -> impl Iterator<Item = &'a Work> {
+        let known = |work: &Work| later.records().flat_map(Record::work).any(|(other, _)| other == work);
+        self.records().flat_map(Record::work).map(|(work, _)| work).filter(move |work| !known(work))
+    }
+
     /// The partitions of an accelerator that claims own, by shape and place, also those that are only about to be made.
     pub(crate) fn made_on(&self, accelerator: &DeviceName) -> BTreeSet<(u32, Placement)> {
         let devices = self.records().flat_map(|record| &record.devices);
