@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Granted, Identity, InUse, Inventory, Ledger, Part,
-    PreparedDevice, Record, Refusal, Step, StoredRecord, allocations, execute, plan, repair, revert, stands,
+    ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Granted, Identity, InUse, Inventory, Ledger, Offering, Part,
+    PreparedDevice, Record, Refusal, Step, StoredRecord, complete, execute, plan, repair, stands,
 };
-use tessera_vocabulary::DeviceName;
+use tessera_driver::{Accelerator, Discovery, Work, WorkError};
+use tessera_vocabulary::PciAddress;
 
-use crate::call::Call;
+use crate::call::{Call, Wish};
 use crate::claim::{self, Claim};
 use crate::disk::{Disk, Files, Trouble};
 use crate::hardware::Hardware;
@@ -31,7 +32,18 @@ pub(crate) enum OperationError {
     #[error(transparent)]
     Refusal(#[from] Refusal),
     #[error(transparent)]
+    Work(#[from] WorkError),
+    #[error(transparent)]
     Name(#[from] cdi::InvalidName),
+}
+
+/// What is known of a claim that is prepared.
+pub(crate) enum Before {
+    Nothing,
+    /// All that it needs is in files.
+    Ready(Vec<PreparedDevice>),
+    /// Something was done to the hardware, or begun.
+    Worked(Box<Record>),
 }
 
 /// The records as they were after a number of changes.
@@ -47,15 +59,21 @@ pub(crate) struct Agent {
     pub(crate) number: u32,
     pub(crate) identity: Identity,
     disk: Rc<Disk>,
-    plant: Option<Plant>,
+    pub(crate) plant: Option<Plant>,
     alone: bool,
     known: RefCell<Known>,
     /// Nothing that it does has an effect any more; it is taken away after the step.
     pub(crate) dead: Cell<bool>,
     undoing_skipped: Cell<bool>,
     pub(crate) calls: Vec<Call>,
-    /// What the hardware was like at the last look.
-    pub(crate) observed: Option<Inventory>,
+    /// What the hardware was like at the last look, but for what was undone since.
+    pub(crate) observed: RefCell<Option<Inventory>>,
+    /// What it was like at the last look.
+    seen: Inventory,
+    /// A look that has begun, and how often the hardware had been changed by then.
+    looking: Option<(Result<Discovery, &'static str>, u64)>,
+    /// How often this agent changed the hardware.
+    changes: Cell<u64>,
     pub(crate) publisher: Publisher,
     pub(crate) next_look: u64,
     pub(crate) next_sweep: u64,
@@ -68,7 +86,14 @@ pub(crate) struct Agent {
 const SPARED_ROUNDS: u32 = 2;
 
 impl Agent {
-    pub(crate) fn new(number: u32, identity: Identity, disk: Rc<Disk>, alone: bool, plant: Option<Plant>) -> Self {
+    pub(crate) fn new(
+        number: u32,
+        identity: Identity,
+        disk: Rc<Disk>,
+        alone: bool,
+        offering: Offering,
+        plant: Option<Plant>,
+    ) -> Self {
         Self {
             number,
             identity,
@@ -79,7 +104,10 @@ impl Agent {
             dead: Cell::new(false),
             undoing_skipped: Cell::new(false),
             calls: Vec::new(),
-            observed: None,
+            observed: RefCell::default(),
+            seen: Inventory::new(offering),
+            looking: None,
+            changes: Cell::new(0),
             publisher: Publisher::new(),
             next_look: 0,
             next_sweep: 0,
@@ -107,21 +135,54 @@ impl Agent {
         work(&self.known.borrow().ledger)
     }
 
+    /// Whether it knows the records as they are.
+    pub(crate) fn is_up_to_date(&self, files: &Files) -> bool {
+        self.known.borrow().changes == Some(files.changes)
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         self.known.borrow().ledger.clone()
     }
 
-    pub(crate) fn held(&self) -> BTreeSet<DeviceName> {
-        self.known.borrow().ledger.held()
+    /// A look at the hardware, from its beginning to its end.
+    pub(crate) fn look(&mut self, hardware: &Hardware) {
+        self.begin_look(hardware);
+        self.end_look(hardware);
     }
 
-    /// Looks at the hardware.
-    pub(crate) fn look(&mut self, hardware: &Hardware) {
-        let before = self.observed.clone().unwrap_or_default();
-        self.observed = Some(match hardware.discover() {
-            Ok(found) => before.after(&found, &self.held()),
-            Err(cause) => before.unreachable(cause),
-        });
+    pub(crate) fn begin_look(&mut self, hardware: &Hardware) {
+        // So that whose anything is that is seen is known, also if another agent undoes it right then.
+        let _ = self.refresh();
+        self.looking = Some((hardware.discover(), self.changes.get()));
+    }
+
+    /// What was seen before this agent changed something is worth nothing: it looks again.
+    pub(crate) fn end_look(&mut self, hardware: &Hardware) {
+        let Some((mut found, changes)) = self.looking.take() else { return };
+        let _ = self.refresh();
+        if changes != self.changes.get() {
+            found = hardware.discover();
+        }
+        let in_use = self.known.borrow().ledger.accelerators_in_use();
+        self.seen = match found {
+            Ok(found) => self.seen.after(&found, &in_use),
+            Err(cause) => self.seen.unreachable(cause),
+        };
+        self.observed.replace(Some(self.seen.clone()));
+    }
+
+    /// Something that a claim had was removed from the hardware: to be said before the ledger forgets whose it was.
+    pub(crate) fn undone(&self, work: &Work) {
+        if self.plant != Some(Plant::UndoingUntold) {
+            self.changes.set(self.changes.get() + 1);
+            let before = self.observed.take();
+            self.observed.replace(before.map(|inventory| inventory.without(work)));
+        }
+    }
+
+    /// Whether some call's work is on an accelerator now.
+    pub(crate) fn works_on(&self, accelerator: PciAddress) -> bool {
+        self.calls.iter().any(|call| call.works_on(accelerator))
     }
 
     /// Does again what is missing of claims, and removes what belongs to none.
@@ -143,8 +204,8 @@ impl Agent {
                 if spared.iter().any(|spared| spared.as_str() == uid) {
                     continue;
                 }
-                let known = uid.parse().is_ok_and(|uid| self.recall(&uid).is_ok_and(|record| record.is_some()));
-                if !known {
+                let known = |uid| self.with_ledger(|ledger| ledger.get(&uid).is_some());
+                if self.refresh().is_ok() && !uid.parse().is_ok_and(known) {
                     let _ = self.on_disk(|files| files.remove_spec(&file));
                 }
             }
@@ -163,9 +224,9 @@ impl Agent {
         if self.compared < SPARED_ROUNDS { self.unread(files) } else { BTreeSet::new() }
     }
 
-    /// Compares the ledger with the kubelet's pods and the API server, as `kubelet-plugin/src/reconciler.rs` does. Claims
-    /// that a call works on are left to it: the agent waits for them, the simulation cannot.
-    pub(crate) fn compare(&mut self, claims: &[Claim], server: &Server, hardware: &Hardware) {
+    /// Compares the ledger with the kubelet's pods and the API server, as `kubelet-plugin/src/reconciler.rs` does. What is
+    /// to be done is left as calls.
+    pub(crate) fn compare(&mut self, claims: &[Claim], server: &Server) {
         let mut in_use = InUse::default();
         for claim in claims {
             for device in claim.answer.iter().flatten() {
@@ -173,7 +234,6 @@ impl Agent {
                 in_use.insert(namespace, name, device.device.to_string());
             }
         }
-        let busy: BTreeSet<_> = self.calls.iter().map(|call| call.claim.uid.clone()).collect();
         if self.refresh().is_err() {
             return;
         }
@@ -184,40 +244,41 @@ impl Agent {
         };
         let unused = ledger.records().filter(|record| !in_use.covers(record)).map(|record| &record.claim);
         let gone = unused.filter(|claim| is_gone(claim)).map(|claim| claim.uid.clone()).collect();
-        for uid in self.doubts.orphans(gone).difference(&busy) {
-            let _ = self.forget(uid);
+        let orphans = self.doubts.orphans(gone);
+        for claim in ledger.records().map(|record| &record.claim).filter(|claim| orphans.contains(&claim.uid)) {
+            self.calls.push(Call::internal(claim.clone(), Wish::Unprepare));
         }
         let recordless = in_use.without_record(&ledger);
         let certain = self.doubts.recordless(recordless.clone());
         let unread = self.unread(&self.disk.0.borrow());
         for claim in claims.iter().filter(|claim| claim.exists && recordless.contains(&claim.reference.full_name())) {
-            let uid = claim.uid();
-            if !busy.contains(uid) && (certain.contains(&claim.reference.full_name()) || unread.contains(uid)) {
-                let _ = self.rebuild(&claim.reference, claims, server, hardware);
+            if certain.contains(&claim.reference.full_name()) || unread.contains(claim.uid()) {
+                self.calls.push(Call::internal(claim.reference.clone(), Wish::Prepare));
             }
         }
         self.compared += 1;
     }
 
-    fn rebuild(
-        &self,
-        claim: &ClaimRef,
-        claims: &[Claim],
-        server: &Server,
-        hardware: &Hardware,
-    ) -> Result<(), OperationError> {
-        let object = claim::read(claims, claim, &self.identity, server)?;
-        let granted = allocations(&object, claim, &self.identity)?;
-        if !granted.allocations.is_empty() {
-            let record = self.reserve(claim, &granted, None, hardware)?;
-            self.carry_out(record)?;
+    /// What is known of a claim; one that is ready has its files then.
+    pub(crate) fn before(&self, uid: &ClaimUid) -> Result<Before, OperationError> {
+        self.refresh()?;
+        let Some(record) = self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone())) else {
+            return Ok(Before::Nothing);
+        };
+        if !record.is_whole() || record.work().next().is_some() {
+            return Ok(Before::Worked(Box::new(record)));
         }
-        Ok(())
+        self.answer_again(record).map(Before::Ready)
     }
 
-    pub(crate) fn recall(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
-        self.refresh()?;
-        Ok(self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone())))
+    /// The answer of a record whose work is known to hold.
+    pub(crate) fn answer_again(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+        let inventory = self.inventory();
+        for device in &record.devices {
+            inventory.check(&device.device)?;
+        }
+        self.mend(&record.claim.uid)?;
+        Ok(record.devices)
     }
 
     /// For the planted bug: the ledger that a plan made without the lock sees, one from before every other claim.
@@ -237,38 +298,57 @@ impl Agent {
         stale: Option<&Ledger>,
         hardware: &Hardware,
     ) -> Result<Record, OperationError> {
-        let nothing = Inventory::default();
-        let inventory = self.observed.as_ref().unwrap_or(&nothing);
         self.refresh()?;
-        let edits = |part: Part<'_>| hardware.container_edits(part.accelerator());
-        let record =
-            self.with_ledger(|ledger| plan(&self.identity, claim, granted, inventory, stale.unwrap_or(ledger), edits))?;
+        let mut inventory = self.inventory();
+        if self.plant == Some(Plant::Adopted) {
+            inventory = without_partitions(inventory);
+        }
+        let edits = |part: Part<'_>| hardware.container_edits(part);
+        let record = self
+            .with_ledger(|ledger| plan(&self.identity, claim, granted, &inventory, stale.unwrap_or(ledger), edits))?;
+        self.keep(record)
+    }
+
+    fn inventory(&self) -> Inventory {
+        self.observed.borrow().clone().unwrap_or_default()
+    }
+
+    fn keep(&self, record: Record) -> Result<Record, OperationError> {
         self.insert(StoredRecord::encode(record.clone()).map_err(|_| Trouble::Refused)?)?;
         Ok(record)
     }
 
-    /// What comes after the record was kept.
-    pub(crate) fn carry_out(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+    /// Keeps what came of the work.
+    pub(crate) fn complete(
+        &self,
+        record: Record,
+        granted: &Granted,
+        hardware: &Hardware,
+    ) -> Result<Record, OperationError> {
+        self.refresh()?;
+        let inventory = self.inventory();
+        let edits = |part: Part<'_>| hardware.container_edits(part);
+        let record = self.with_ledger(|ledger| complete(&self.identity, record, granted, &inventory, ledger, edits))?;
+        self.keep(record)
+    }
+
+    /// Work that was not begun goes out of the record: undoing it would destroy what somebody else has put in its place.
+    pub(crate) fn disown(&self, mut record: Record, untouched: &[Work]) -> Result<(), OperationError> {
+        record.devices.iter_mut().for_each(|device| device.work.retain(|work| !untouched.contains(work)));
+        self.keep(Record { ending: true, ..record }).map(|_| ())
+    }
+
+    /// The last step.
+    pub(crate) fn describe(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         self.undoing_skipped.set(self.plant == Some(Plant::UndoSkipped));
         let done = execute(self, &record.steps(&self.identity)?);
-        if let Err(failed) = &done
-            && failed.left.is_empty()
-        {
-            let _ = self.forget(&record.claim.uid);
-        }
         self.undoing_skipped.set(false);
         done.map_err(|failed| failed.cause)?;
         Ok(record.devices)
     }
 
-    pub(crate) fn prepared_before(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
-        let nothing = Inventory::default();
-        let inventory = self.observed.as_ref().unwrap_or(&nothing);
-        for device in &record.devices {
-            inventory.check(&device.device)?;
-        }
-        self.mend(&record.claim.uid)?;
-        Ok(record.devices)
+    pub(crate) fn undoes_nothing(&self) -> bool {
+        self.plant == Some(Plant::UndoSkipped)
     }
 
     fn mend(&self, uid: &ClaimUid) -> Result<(), OperationError> {
@@ -281,19 +361,20 @@ impl Agent {
         Ok(())
     }
 
-    pub(crate) fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
-        match self.recall(uid)? {
-            Some(record) => {
-                if let Some(error) = revert(self, &record.steps(&self.identity)?).pop() {
-                    return Err(error.into());
-                }
-            }
+    /// Removes the spec, and the record with it if nothing was done to the hardware; else says what was, and marks it.
+    pub(crate) fn withdraw(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
+        self.refresh()?;
+        let file = self.identity.cdi_file(uid)?;
+        self.on_disk(|files| files.remove_spec(&file))?;
+        let record = self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone()));
+        match record.filter(|record| record.work().next().is_some()) {
+            Some(record) if record.ending || self.plant == Some(Plant::EndingUnmarked) => Ok(Some(record)),
+            Some(record) => self.keep(Record { ending: true, ..record }).map(Some),
             None => {
-                let file = self.identity.cdi_file(uid)?;
-                self.on_disk(|files| files.remove_spec(&file))?;
+                self.remove(uid)?;
+                Ok(None)
             }
         }
-        Ok(self.remove(uid)?)
     }
 
     /// One operation on the disk, unless the agent is dead; it dies if the operation says so.
@@ -313,8 +394,10 @@ impl Agent {
         let mut known = self.known.borrow_mut();
         self.on_disk(|files| {
             if known.changes != Some(files.changes) {
-                known.ledger = Ledger::default();
+                let before = std::mem::take(&mut known.ledger);
                 files.load(&self.identity.boot_id).into_iter().for_each(|stored| known.ledger.insert(stored));
+                // What another agent has undone.
+                before.work_that_is_not_in(&known.ledger).for_each(|work| self.undone(work));
                 known.changes = Some(files.changes);
             }
             Ok(())
@@ -341,7 +424,7 @@ impl Agent {
         Ok(())
     }
 
-    fn remove(&self, uid: &ClaimUid) -> Result<(), Trouble> {
+    pub(crate) fn remove(&self, uid: &ClaimUid) -> Result<(), Trouble> {
         self.refresh()?;
         self.announce()?;
         self.on_disk(|files| files.remove_record(uid))?;
@@ -373,4 +456,20 @@ impl Executor for Agent {
             Step::Describe { file, spec } => self.disk.0.borrow().holds_spec(file, spec),
         }
     }
+}
+
+/// For the planted bug: nothing is seen of what was made by hand.
+fn without_partitions(inventory: Inventory) -> Inventory {
+    let all = inventory.clone();
+    let partitions = all.devices().iter().flat_map(|device| {
+        let Accelerator { address, partitioning, .. } = &device.accelerator;
+        let partitions = partitioning.iter().flat_map(|partitioning| &partitioning.partitions);
+        partitions.map(|one| Work::Cut {
+            accelerator: *address,
+            uuid: device.accelerator.uuid().to_owned(),
+            shape: one.shape,
+            placement: one.placement,
+        })
+    });
+    partitions.fold(inventory, |inventory, work| inventory.without(&work))
 }

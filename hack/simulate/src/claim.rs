@@ -2,13 +2,15 @@
 
 use cdi::FileName;
 use k8s_openapi::api::resource::v1::{
-    AllocationResult, DeviceAllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimStatus,
+    AllocationResult, Device, DeviceAllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimStatus,
 };
 use tessera_core::{ClaimRef, ClaimUid, Identity, PreparedDevice};
 use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::attributes::nvidia;
 
 use crate::hardware::device_name;
 use crate::invariant::complete_view;
+use crate::offers;
 use crate::server::{Refused, Server};
 
 /// A claim, for as long as anybody remembers it.
@@ -18,6 +20,8 @@ pub(crate) struct Claim {
     pub(crate) file: FileName,
     pub(crate) wants: u8,
     pub(crate) admin: bool,
+    /// Which kind of device it wants, of those that are published.
+    pub(crate) kind: u8,
     /// Whether the object is there.
     pub(crate) exists: bool,
     pub(crate) allocation: Option<Vec<DeviceName>>,
@@ -40,32 +44,46 @@ impl Claim {
     }
 }
 
-/// The first devices that are free and not tainted, as the scheduler takes them: out of what is published, and by what
-/// the API server says is allocated.
+/// The first devices that are free, not tainted and of the right kind, and for which the counters suffice, as the
+/// scheduler takes them: out of what is published, and by what the API server says is allocated.
 pub(crate) fn schedule(claims: &mut [Claim], index: usize, server: &Server) {
     let claim = &claims[index];
     if !claim.exists || claim.allocation.is_some() {
         return;
     }
     let Some(view) = complete_view(server) else { return };
-    let free = |name: &DeviceName| {
-        claim.admin
-            || !claims
-                .iter()
-                .filter(|other| other.exists && !other.admin)
-                .flat_map(|other| other.allocation.iter().flatten())
-                .any(|taken| taken == name)
-    };
-    let chosen: Vec<_> = view
-        .iter()
-        .flat_map(|slice| slice.spec.devices.iter().flatten())
-        .filter(|device| device.taints.as_ref().is_none_or(Vec::is_empty))
-        .filter_map(|device| device_name(&device.name))
-        .filter(free)
-        .take(claim.wants.into())
-        .collect();
-    if chosen.len() == usize::from(claim.wants) {
-        claims[index].allocation = Some(chosen);
+    let taken = offers::allocated(claims);
+    let mut left = offers::left(&view, &taken);
+    // One counter below zero, and nothing of the pool is given away that has counters.
+    let blocked = left.values().any(|left| *left < 0);
+    let kind = KINDS[usize::from(claim.kind) % KINDS.len()];
+    let mut chosen = Vec::new();
+    let devices = view.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+    for device in devices.filter(|device| device.taints.as_ref().is_none_or(Vec::is_empty) && is_kind(device, kind)) {
+        let Some(name) = device_name(&device.name).filter(|name| claim.admin || !taken.contains(name)) else {
+            continue;
+        };
+        let mut rest = left.clone();
+        if !claim.admin && device.consumes_counters.is_some() && (blocked || !offers::take(&mut rest, device)) {
+            continue;
+        }
+        left = rest;
+        chosen.push(name);
+        if chosen.len() == usize::from(claim.wants) {
+            claims[index].allocation = Some(chosen);
+            return;
+        }
+    }
+}
+
+/// What claims want: anything, wholes, or a partition whose profile begins so.
+const KINDS: [&str; 5] = ["", "whole", "1g", "2g", "3g"];
+
+fn is_kind(device: &Device, kind: &str) -> bool {
+    let profile = device.attributes.as_ref().and_then(|attributes| attributes.get(nvidia::PROFILE)?.string.as_deref());
+    match (kind, profile) {
+        ("", _) | (_, None) => true,
+        (kind, Some(profile)) => profile.starts_with(kind),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cdi::FileName;
 use tessera_core::{ClaimUid, StoredRecord};
+use tessera_driver::Work;
 
 use crate::event::{Damage, DiskFault, DiskState};
 
@@ -16,6 +17,8 @@ pub(crate) struct Disk(pub(crate) RefCell<Files>);
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) records: BTreeMap<ClaimUid, Vec<u8>>,
+    /// What was last written into them, whatever became of the bytes.
+    pub(crate) kept: BTreeMap<ClaimUid, Kept>,
     pub(crate) record_temporaries: BTreeSet<ClaimUid>,
     pub(crate) unreadable: BTreeSet<ClaimUid>,
     pub(crate) specs: BTreeMap<FileName, Vec<u8>>,
@@ -29,6 +32,13 @@ pub(crate) struct Files {
     pub(crate) faults: u64,
     /// How many of them were no writing of a file: something may be left that should have been removed.
     pub(crate) faults_in_removing: u64,
+}
+
+/// What a record says.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) whole: bool,
+    pub(crate) work: Vec<Work>,
 }
 
 /// How an operation ended, when not well.
@@ -93,6 +103,9 @@ impl Files {
             }
             fault => {
                 self.records.insert(uid.clone(), stored.bytes().to_vec());
+                let record = stored.record();
+                let work = record.work().map(|(work, _)| work.clone()).collect();
+                self.kept.insert(uid.clone(), Kept { whole: record.is_whole(), work });
                 self.record_temporaries.remove(uid);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
@@ -105,6 +118,7 @@ impl Files {
             Some(DiskFault::DiesInside) => Err(Trouble::Died),
             fault => {
                 self.records.remove(uid);
+                self.kept.remove(uid);
                 self.unreadable.remove(uid);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
@@ -174,6 +188,7 @@ impl Files {
             self.record_temporaries.clear();
             for uid in gone {
                 self.records.remove(&uid);
+                self.kept.remove(&uid);
             }
         }
         loaded

@@ -14,6 +14,8 @@ pub enum Event {
         devices: u8,
         /// For watching only.
         admin: bool,
+        /// Which of the kinds of devices that there are.
+        kind: u8,
     },
     /// The claim is deleted, whether its pods have ended or not: the scheduler may give its devices away.
     Delete(u8),
@@ -116,6 +118,33 @@ pub enum Event {
         /// What it is like.
         state: GpuState,
     },
+    /// A person changes how a GPU is cut, by hand.
+    Hand {
+        /// Which GPU.
+        slot: u8,
+        /// What is done.
+        hand: Hand,
+        /// Which instance or place.
+        which: u8,
+    },
+    /// A process begins or ceases to use a GPU, or an instance on it.
+    Process {
+        /// Which GPU.
+        slot: u8,
+        /// Which instance.
+        which: u8,
+        /// Whether it runs from now on.
+        runs: bool,
+    },
+    /// A fault in one of the next calls about work on a GPU.
+    WorkFault {
+        /// How many calls later.
+        after: u8,
+        /// What happens.
+        fault: WorkFault,
+    },
+    /// A look at the hardware begins; it ends some time later.
+    Look(u8),
     /// The driver fails for all, or works again.
     DriverFails(bool),
     /// Many more GPUs come or go: more than one slice holds.
@@ -195,6 +224,38 @@ pub enum Edit {
     Foreign,
 }
 
+/// What a person does to a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    /// Makes an instance that can be used.
+    Make,
+    /// Makes one and leaves it empty.
+    HalfMake,
+    /// Makes one and cuts it further.
+    CutFurther,
+    /// Destroys one, whosever it is.
+    Destroy,
+    /// Switches the mode, where that takes no reset.
+    Switch,
+    /// Resets the GPU, with another mode.
+    Reset,
+}
+
+/// What goes wrong with one call about work on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkFault {
+    /// It fails.
+    Fails,
+    /// Something is in use.
+    Busy,
+    /// It is done, and fails.
+    DoneAndFails,
+    /// The agent dies before it.
+    DiesBefore,
+    /// It is done, and the agent dies.
+    DiesAfter,
+}
+
 /// What a GPU is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuState {
@@ -219,8 +280,8 @@ pub fn events(seed: u64, count: usize) -> Vec<Event> {
 fn event(rng: &mut Rng) -> Event {
     let any = rng.u8(..);
     let often = rng.u8(..8) != 0;
-    match rng.u16(..1000) {
-        0..90 => Event::Create { name: any, devices: rng.u8(1..3), admin: rng.u8(..8) == 0 },
+    match rng.u16(..1065) {
+        0..90 => Event::Create { name: any, devices: rng.u8(1..3), admin: rng.u8(..8) == 0, kind: rng.u8(..) },
         90..170 => Event::Schedule(any),
         170..350 => Event::Prepare { first: any, count: rng.u8(1..4), at_once: rng.u8(..3) == 0 },
         350..410 => Event::Unprepare(any),
@@ -284,7 +345,40 @@ fn event(rng: &mut Rng) -> Event {
         880..886 => Event::DriverFails(!often),
         886..888 => Event::Many(rng.u8(..5) == 0),
         888..985 => Event::Pass { tenths: if often { rng.u16(1..60) } else { rng.u16(60..900) } },
-        _ => Event::Settle,
+        985..1000 => Event::Settle,
+        1000..1022 => Event::Hand {
+            slot: any,
+            hand: *pick(
+                rng,
+                &[
+                    Hand::Make,
+                    Hand::Make,
+                    Hand::HalfMake,
+                    Hand::CutFurther,
+                    Hand::Destroy,
+                    Hand::Destroy,
+                    Hand::Destroy,
+                    Hand::Switch,
+                    Hand::Reset,
+                ],
+            ),
+            which: rng.u8(..),
+        },
+        1022..1036 => Event::Process { slot: any, which: rng.u8(..), runs: rng.u8(..3) == 0 },
+        1036..1050 => Event::WorkFault {
+            after: rng.u8(..5),
+            fault: *pick(
+                rng,
+                &[
+                    WorkFault::Fails,
+                    WorkFault::Busy,
+                    WorkFault::DoneAndFails,
+                    WorkFault::DiesBefore,
+                    WorkFault::DiesAfter,
+                ],
+            ),
+        },
+        _ => Event::Look(any),
     }
 }
 

@@ -1,18 +1,24 @@
 //! What must hold after each step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use tessera_core::{Condition, Features, Inventory, Ledger};
-use tessera_vocabulary::{DeviceName, taints};
+use tessera_core::{Inventory, Ledger, PreparedDevice};
+use tessera_driver::{Outcome, Placement, Work};
+use tessera_vocabulary::{DeviceName, PciAddress, taints};
 
 use crate::claim::Claim;
 use crate::disk::Files;
+use crate::hardware::Hardware;
+use crate::mig::{Instance, Maker};
 use crate::server::Server;
 
 /// The API's limit with taints.
 const DEVICES_PER_SLICE: usize = 64;
+/// The API's limits on counters.
+const COUNTERS_PER_SET: usize = 32;
+const SETS_PER_SLICE: usize = 8;
 
 /// The names of what must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +27,7 @@ pub enum Invariant {
     OneHolder,
     /// Two claims whose pods may run never share a device.
     RunningApart,
-    /// There is no CDI spec without a record.
+    /// There is no CDI spec without a record that is whole.
     SpecOwned,
     /// A repeated prepare gives the answer of the first.
     SameAnswer,
@@ -47,6 +53,16 @@ pub enum Invariant {
     NoNeedlessWrite,
     /// Publishing comes to an end.
     PublishingEnds,
+    /// Each instance that an agent made has a record that says so.
+    InstancesOwned,
+    /// What a record says was made is there, unless a person or a reset took it; so is all that the kubelet is told of.
+    InstancesThere,
+    /// What an admin made is never destroyed by an agent.
+    AdminsKept,
+    /// Nothing is offered that overlaps what an admin made, unless a claim holds it.
+    AdminsLeftAlone,
+    /// Counters admit all that claims hold: one below zero blocks the whole pool.
+    CountersSuffice,
 }
 
 /// One that does not hold.
@@ -72,34 +88,103 @@ pub(crate) fn hold(holds: bool, invariant: Invariant, what: impl FnOnce() -> Str
     if holds { Ok(()) } else { broken(invariant, what) }
 }
 
+/// The parts of accelerators that a device takes: which, and which memory slices; all of it if that is not said.
+fn parts(device: &PreparedDevice) -> Vec<(&DeviceName, Option<Placement>)> {
+    if device.uses.is_empty() {
+        return vec![(&device.device, None)];
+    }
+    device.uses.iter().map(|one| (&one.accelerator, one.placement)).collect()
+}
+
+/// Says which two of these have something in common. Each comes with its owner.
+fn meeting<'a>(devices: impl Iterator<Item = (&'a str, &'a PreparedDevice)>) -> Option<String> {
+    let mut taken: Vec<(&DeviceName, Option<Placement>, &str)> = Vec::new();
+    for (owner, device) in devices.filter(|(_, device)| !device.admin_access) {
+        for (accelerator, place) in parts(device) {
+            let meets = |(known, other, by): &&(&DeviceName, Option<Placement>, &str)| {
+                *by != owner
+                    && *known == accelerator
+                    && place.zip(*other).is_none_or(|(one, other)| one.overlaps(other))
+            };
+            if let Some((_, _, other)) = taken.iter().find(meets) {
+                return Some(format!("{} of {owner} is {other}'s too", device.device));
+            }
+            taken.push((accelerator, place, owner));
+        }
+    }
+    None
+}
+
 /// [`Invariant::OneHolder`].
 pub(crate) fn one_holder(ledger: &Ledger) -> Result<(), Violation> {
-    let mut holders: Vec<(&DeviceName, &str)> = Vec::new();
-    for record in ledger.records() {
-        for device in record.devices.iter().filter(|device| !device.admin_access) {
-            let uid = record.claim.uid.as_str();
-            if let Some((_, other)) = holders.iter().find(|(held, other)| *held == &device.device && *other != uid) {
-                return broken(Invariant::OneHolder, || format!("{} is held by {other} and {uid}", device.device));
+    let held = ledger.records().flat_map(|record| {
+        let uid = record.claim.uid.as_str();
+        record.devices.iter().map(move |device| (uid, device))
+    });
+    meeting(held).map_or(Ok(()), |what| broken(Invariant::OneHolder, || what))
+}
+
+/// [`Invariant::RunningApart`]. Claims whose record a person damaged are left out: the agent has no way to know.
+pub(crate) fn running_apart(claims: &[Claim]) -> Result<(), Violation> {
+    let used = claims.iter().filter(|claim| !claim.tampered).flat_map(|claim| {
+        let uid = claim.uid().as_str();
+        claim.answer.iter().flatten().map(move |device| (uid, device))
+    });
+    meeting(used).map_or(Ok(()), |what| broken(Invariant::RunningApart, || what))
+}
+
+/// [`Invariant::InstancesOwned`].
+pub(crate) fn instances_owned(files: &Files, hardware: &Hardware) -> Result<(), Violation> {
+    for (address, instance) in hardware.instances().filter(|(_, instance)| instance.maker == Maker::Agent) {
+        let says = |work: &Work| match work {
+            Work::Cut { accelerator, shape, placement, .. } => {
+                (*accelerator, *shape, *placement) == (address, instance.shape, instance.placement)
             }
-            holders.push((&device.device, uid));
+            Work::Join { .. } | Work::Pass { .. } => false,
+        };
+        if !files.kept.values().flat_map(|kept| &kept.work).any(says) {
+            return broken(Invariant::InstancesOwned, || format!("nobody owns {instance:?} of {address}"));
         }
     }
     Ok(())
 }
 
-/// [`Invariant::RunningApart`]. Claims whose record a person damaged are left out: the agent has no way to know.
-pub(crate) fn running_apart(claims: &[Claim]) -> Result<(), Violation> {
-    let mut users: Vec<(&DeviceName, &Claim)> = Vec::new();
-    for claim in claims.iter().filter(|claim| !claim.tampered) {
-        for device in claim.answer.iter().flatten().filter(|device| !device.admin_access) {
-            if let Some((_, other)) =
-                users.iter().find(|(used, other)| *used == &device.device && other.uid() != claim.uid())
-            {
-                return broken(Invariant::RunningApart, || {
-                    format!("{} is used by {} and {}", device.device, other.uid(), claim.uid())
-                });
+/// [`Invariant::InstancesThere`] of records that are whole.
+pub(crate) fn instances_there(ledger: &Ledger, hardware: &Hardware) -> Result<(), Violation> {
+    for record in ledger.records().filter(|record| record.is_whole()) {
+        for (work, outcome) in record.work() {
+            let (Work::Cut { accelerator, shape, placement, .. }, Some(Outcome::Cut(made))) = (work, outcome) else {
+                continue;
+            };
+            let is_it = |(address, one): (PciAddress, &Instance)| {
+                (address, one.shape, one.placement) == (*accelerator, *shape, *placement)
+                    && one.made().as_ref() == Some(made)
+            };
+            if !hardware.taken.contains(&made.uuid) && !hardware.instances().any(is_it) {
+                let uid = &record.claim.uid;
+                return broken(Invariant::InstancesThere, || format!("{uid} has {made:?}, which is not there"));
             }
-            users.push((&device.device, claim));
+        }
+    }
+    Ok(())
+}
+
+/// [`Invariant::InstancesThere`] of what the kubelet is told: the container finds what its CDI spec names.
+pub(crate) fn is_there(
+    devices: &[PreparedDevice],
+    spec: Option<&Vec<u8>>,
+    hardware: &Hardware,
+) -> Result<(), Violation> {
+    let text = String::from_utf8_lossy(spec.map_or(&[][..], Vec::as_slice));
+    let excused = hardware.taken.iter().any(|uuid| text.contains(uuid.as_str()));
+    for device in devices.iter().filter(|_| !excused) {
+        for (accelerator, place) in parts(device) {
+            let Some(place) = place else { continue };
+            let gpus = hardware.gpus.iter().filter(|gpu| gpu.name() == *accelerator);
+            let mut instances = gpus.flat_map(|gpu| gpu.mig.iter()).flat_map(|mig| &mig.instances);
+            let named = |one: &Instance| one.made().is_some_and(|made| text.contains(&made.uuid));
+            let there = instances.any(|one| one.placement == place && named(one));
+            hold(there, Invariant::InstancesThere, || format!("{} was handed out and is not there", device.device))?;
         }
     }
     Ok(())
@@ -111,36 +196,39 @@ pub(crate) fn specs_owned(files: &Files, claims: &[Claim]) -> Result<(), Violati
         if files.specs.contains_key(&claim.file) && !files.records.contains_key(claim.uid()) {
             return broken(Invariant::SpecOwned, || format!("the spec of {} has no record", claim.uid()));
         }
+        let half = files.kept.get(claim.uid()).is_some_and(|kept| !kept.whole);
+        if half && files.specs.contains_key(&claim.file) {
+            return broken(Invariant::SpecOwned, || format!("the spec of {} is there before or after it", claim.uid()));
+        }
     }
     Ok(())
 }
 
-/// [`Invariant::SlicesTrue`] and [`Invariant::OneGeneration`], worked out without `slices()`.
+/// [`Invariant::SlicesTrue`] and [`Invariant::OneGeneration`]. `expected` comes in no order.
 pub(crate) fn slices_true(
     server: &Server,
+    mut expected: Vec<(String, bool)>,
     inventory: &Inventory,
-    held: &BTreeSet<DeviceName>,
-    features: Features,
 ) -> Result<(), Violation> {
-    let lost = |condition: &Condition| matches!(condition, Condition::Lost { .. });
-    let seen = inventory.devices().iter().map(|device| (device.accelerator.name(), lost(&device.condition)));
-    // What a claim holds and this agent has never seen is lost too, and comes last.
-    let unseen = held.iter().filter(|name| inventory.find(name).is_none()).map(|name| (name.clone(), true));
-    let expected: Vec<(String, bool)> = seen
-        .chain(unseen)
-        .filter(|(name, lost)| features.device_taints || !lost || held.contains(name))
-        .map(|(name, lost)| (name.to_string(), lost && features.device_taints))
-        .collect();
     let is_lost = |taint: &k8s_openapi::api::resource::v1::DeviceTaint| taint.key == taints::LOST;
-    let found: Vec<(String, bool)> = server
+    let mut found: Vec<(String, bool)> = server
         .slices
         .values()
         .flat_map(|slice| slice.spec.devices.iter().flatten())
         .map(|device| (device.name.clone(), device.taints.iter().flatten().any(is_lost)))
         .collect();
+    let accelerators = inventory.devices();
+    let sets = if inventory.offering().partitions {
+        let cut = accelerators.iter().filter(|device| device.accelerator.partitioning.is_some()).count();
+        accelerators.len().div_ceil(COUNTERS_PER_SET) + cut
+    } else {
+        0
+    };
+    expected.sort();
+    found.sort();
     hold(found == expected, Invariant::SlicesTrue, || format!("published {found:?}, expected {expected:?}"))?;
 
-    let count = expected.len().div_ceil(DEVICES_PER_SLICE).max(1);
+    let count = (sets.div_ceil(SETS_PER_SLICE) + expected.len().div_ceil(DEVICES_PER_SLICE)).max(1);
     let uid = server.node_uid();
     let generation = server.slices.values().next().map(|slice| slice.spec.pool.generation);
     let well = |slice: &ResourceSlice| {

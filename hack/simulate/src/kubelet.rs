@@ -1,21 +1,15 @@
 //! The kubelet: its calls, and what it must be answered.
 
-use tessera_core::{ClaimRef, ClaimUid, Refusal};
+use tessera_core::{ClaimRef, ClaimUid, PreparedDevice, Refusal};
 
 use crate::agent::OperationError;
-use crate::call::{Answer, Call, Progress, Wish, advance};
+use crate::call::{Answer, Around, Call, Progress, Wish, advance};
 use crate::disk::Trouble;
-use crate::invariant::{Invariant, Violation, broken, hold};
+use crate::invariant::{self, Invariant, Violation, broken, hold};
 use crate::world::World;
 
-/// A call has fewer stages; more turns without an end would be a call that waits for itself.
+/// All calls together have fewer stages.
 const TURNS: usize = 400;
-
-/// What the disk was like before a stage.
-struct Before {
-    faults: u64,
-    faults_in_removing: u64,
-}
 
 impl World {
     pub(crate) fn prepare(&mut self, first: u8, count: u8, at_once: bool) -> Result<(), Violation> {
@@ -88,65 +82,100 @@ impl World {
     }
 
     pub(crate) fn finish(&mut self, agent: usize) -> Result<(), Violation> {
-        for turn in 0..TURNS {
-            let calls = self.agents[agent].calls.len();
-            if calls == 0 || self.agents[agent].dead.get() {
+        for _ in 0..TURNS {
+            let mut any = false;
+            for index in (0..self.agents[agent].calls.len()).rev() {
+                any |= index < self.agents[agent].calls.len() && self.stage(agent, index)?;
+                if self.agents[agent].dead.get() {
+                    return Ok(());
+                }
+            }
+            if self.agents[agent].calls.is_empty() {
                 return Ok(());
             }
-            self.stage(agent, turn % calls)?;
+            hold(any, Invariant::UnprepareEnds, || "calls wait for each other for ever".to_owned())?;
         }
-        broken(Invariant::UnprepareEnds, || "calls wait for each other for ever".to_owned())
+        broken(Invariant::UnprepareEnds, || format!("calls go on after {TURNS} turns"))
     }
 
-    fn stage(&mut self, agent: usize, index: usize) -> Result<(), Violation> {
-        let call = &self.agents[agent].calls[index];
-        let (uid, wish) = (call.claim.uid.clone(), call.wish);
-        let before = {
-            let files = self.disk.0.borrow();
-            Before { faults: files.faults, faults_in_removing: files.faults_in_removing }
-        };
-        let progress = advance(&mut self.agents[agent], index, &self.claims, &self.server, &self.hardware);
+    /// How often disk and hardware have failed.
+    fn faults(&self) -> [u64; 3] {
+        let files = self.disk.0.borrow();
+        [files.faults, files.faults_in_removing, self.hardware.troubles]
+    }
+
+    /// Calls of the agent to itself, to their ends if nothing holds them up.
+    pub(crate) fn finish_internal(&mut self, agent: usize) -> Result<(), Violation> {
+        for _ in 0..TURNS {
+            let calls = &self.agents[agent].calls;
+            let Some(index) = calls.iter().position(|call| call.internal) else { return Ok(()) };
+            if self.agents[agent].dead.get() || !self.stage(agent, index)? {
+                return Ok(());
+            }
+        }
+        broken(Invariant::UnprepareEnds, || "the agent's own calls wait for each other for ever".to_owned())
+    }
+
+    /// Says whether anything went on.
+    fn stage(&mut self, agent: usize, index: usize) -> Result<bool, Violation> {
+        let faults = self.faults();
+        let call = &mut self.agents[agent].calls[index];
+        call.begun.get_or_insert(faults);
+        let (uid, wish, internal) = (call.claim.uid.clone(), call.wish, call.internal);
+        let mut around = Around { claims: &self.claims, server: &self.server, hardware: &mut self.hardware };
+        let progress = advance(&mut self.agents[agent], index, &mut around);
         // The kubelet ends a claim when its pods have ended.
-        if wish == Wish::Unprepare && !matches!(progress, Progress::Waits) {
+        if wish == Wish::Unprepare && !internal && !matches!(progress, Progress::Waits) {
             self.claims.iter_mut().filter(|claim| *claim.uid() == uid).for_each(|claim| claim.answer = None);
         }
+        let went_on = !matches!(progress, Progress::Waits);
         match progress {
-            Progress::Waits | Progress::GoesOn => Ok(()),
-            Progress::Answered(answer) if matches!(answer.result, Err(OperationError::Disk(Trouble::Died))) => Ok(()),
+            Progress::Waits | Progress::GoesOn => {}
+            Progress::Answered(answer) if matches!(answer.result, Err(OperationError::Disk(Trouble::Died))) => {}
             Progress::Answered(answer) => match wish {
-                Wish::Prepare => self.prepared(*answer, &uid, &before),
-                Wish::Unprepare => self.unprepared(*answer, &uid, &before, agent),
+                Wish::Prepare => self.prepared(*answer, &uid)?,
+                Wish::Unprepare => self.unprepared(*answer, &uid, agent)?,
             },
         }
+        Ok(went_on)
     }
 
-    fn prepared(&mut self, answer: Answer, uid: &ClaimUid, before: &Before) -> Result<(), Violation> {
+    fn prepared(&mut self, answer: Answer, uid: &ClaimUid) -> Result<(), Violation> {
+        let (before, now) = (answer.call.begun.unwrap_or_default(), self.faults());
         let claim = self.claims.iter_mut().find(|claim| claim.uid() == uid);
         match answer.result {
             Ok(devices) => {
                 let Some(claim) = claim else { return Ok(()) };
+                if answer.call.internal {
+                    return Ok(());
+                }
                 claim.called = true;
-                let same = claim.tampered || claim.answer.as_ref().is_none_or(|first| *first == devices);
+                let same = claim.tampered || claim.answer.as_ref().is_none_or(|first| told(first) == told(&devices));
                 hold(same, Invariant::SameAnswer, || format!("{uid}: {:?}, then {devices:?}", claim.answer))?;
                 let files = self.disk.0.borrow();
                 hold(files.specs.contains_key(&claim.file), Invariant::SweptClean, || {
                     format!("{uid} was answered and has no spec")
                 })?;
+                invariant::is_there(&devices, files.specs.get(&claim.file), &self.hardware)?;
                 drop(files);
                 self.tally.prepared += 1;
+                self.tally.cut += u64::from(devices.iter().any(|device| !device.uses.is_empty()));
                 self.tally.repeated += u64::from(claim.answer.is_some());
                 claim.answer = Some(devices);
                 Ok(())
             }
-            Err(error) if answer.fresh => {
+            Err(error) if answer.call.fresh => {
                 self.tally.refused += 1;
                 self.tally.refused_as_held += u64::from(matches!(error, OperationError::Refusal(Refusal::Held { .. })));
+                self.tally.work_failed += u64::from(matches!(error, OperationError::Work(_)));
                 let files = self.disk.0.borrow();
                 let left = files.records.contains_key(uid)
                     || claim.as_ref().is_some_and(|claim| files.specs.contains_key(&claim.file));
                 // A damaged record that could not be set aside is there and not known.
                 let tampered = claim.is_some_and(|claim| claim.tampered);
-                let excused = tampered || files.faults_in_removing > before.faults_in_removing;
+                // The way back begins with a mark that has to be written.
+                let marked = files.kept.get(uid).is_some_and(|kept| !kept.work.is_empty());
+                let excused = tampered || before[1..] != now[1..] || marked && before != now;
                 hold(!left || excused, Invariant::AllOrNothing, || {
                     format!("{} of {uid} failed ({error}) and something is left", answer.call.claim)
                 })
@@ -155,16 +184,20 @@ impl World {
         }
     }
 
-    fn unprepared(&mut self, answer: Answer, uid: &ClaimUid, before: &Before, agent: usize) -> Result<(), Violation> {
+    fn unprepared(&mut self, answer: Answer, uid: &ClaimUid, agent: usize) -> Result<(), Violation> {
+        let (before, now) = (answer.call.begun.unwrap_or_default(), self.faults());
         let files = self.disk.0.borrow();
         if let Err(error) = answer.result {
-            return hold(files.faults > before.faults, Invariant::UnprepareEnds, || format!("{uid}: {error}"));
+            return hold(before != now, Invariant::UnprepareEnds, || format!("{uid}: {error}"));
         }
         let file = self.agents[agent].identity.cdi_file(uid).ok();
         let left = files.records.contains_key(uid) || file.is_some_and(|file| files.specs.contains_key(&file));
         let known = self.agents[agent].with_ledger(|ledger| ledger.get(uid).is_some());
         hold(!left && !known, Invariant::NothingLeft, || format!("{uid} was unprepared and something is left"))?;
         drop(files);
+        if answer.call.internal {
+            return Ok(());
+        }
         self.tally.unprepared += 1;
         let others = self.agents.iter().any(|agent| agent.calls.iter().any(|call| call.claim.uid == *uid));
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.uid() == uid) {
@@ -190,8 +223,13 @@ impl World {
         if index.is_multiple_of(4) {
             calls.push(end);
             let last = calls.len() - 1;
-            return self.stage(agent, last);
+            self.stage(agent, last)?;
         }
         Ok(())
     }
+}
+
+/// What the kubelet is told of devices; what is behind the names is the agent's business.
+fn told(devices: &[PreparedDevice]) -> Vec<(&[String], &str, &[String])> {
+    devices.iter().map(|device| (&device.requests[..], device.device.as_str(), &device.cdi_ids[..])).collect()
 }

@@ -5,24 +5,30 @@
 //! Single-threaded and deterministic: the same seed gives the same run. Events are plain data, so a list of them that
 //! breaks an invariant is made shorter and replays.
 
+mod accelerator;
 mod agent;
+mod bench;
 mod call;
 mod claim;
 mod disk;
 mod event;
+mod hands;
 mod hardware;
 mod invariant;
 mod kubelet;
+mod mig;
 mod node;
+mod offers;
 mod publisher;
 mod run;
 mod server;
 mod setting;
 mod shrink;
 mod tally;
+mod works;
 mod world;
 
-pub use event::{ApiFault, Damage, DiskFault, DiskState, Edit, Event, GpuState, events};
+pub use event::{ApiFault, Damage, DiskFault, DiskState, Edit, Event, GpuState, Hand, WorkFault, events};
 pub use invariant::{Invariant, Violation};
 pub use run::{Found, Options, Outcome, live, run};
 pub use setting::{Plant, Setting};

@@ -24,13 +24,17 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { steps, seed, plant } = Arguments::parse();
-    let setting = Setting { plant };
     let Outcome { found, tally } = run(&Options { steps, seed, setting });
     for violation in &found {
         println!("seed {seed}, step {}: {}", violation.step, violation.violation);
     }
-    if let Some(first) = found.first() {
-        println!("\nThe last events before the first:");
+    let mut shown = Vec::new();
+    for first in &found {
+        if shown.contains(&first.violation.invariant) {
+            continue;
+        }
+        shown.push(first.violation.invariant);
+        println!("\nThe last events before step {}:", first.step);
         for event in &first.events[first.events.len().saturating_sub(LAST)..] {
             println!("  {event:?}");
         }

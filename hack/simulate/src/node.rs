@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use tessera_core::{ClaimUid, PreparedDevice, Record, StoredRecord};
+use tessera_driver::Work;
 
 use crate::agent::Agent;
 use crate::disk::Files;
 use crate::event::DiskState;
 use crate::invariant::{self, Invariant, Violation, hold};
+use crate::mig::Maker;
+use crate::offers;
 use crate::publisher::{Context, Failure};
 use crate::server::Refused;
 use crate::world::{NODE, World};
@@ -34,7 +37,8 @@ impl World {
             files.records.iter().filter(|(_, bytes)| good(bytes)).map(|(uid, _)| uid.clone()).collect()
         };
         let faults = self.disk.0.borrow().faults;
-        let mut agent = Agent::new(self.agents_started, identity, self.disk.clone(), alone, self.setting.plant);
+        let mut agent =
+            Agent::new(self.agents_started, identity, self.disk.clone(), alone, self.offering, self.setting.plant);
         let taken_over = agent.take_over().is_ok();
         let loaded = agent.with_ledger(|ledger| {
             intact.len() == ledger.records().count() && intact.iter().all(|uid| ledger.get(uid).is_some())
@@ -70,7 +74,7 @@ impl World {
                     return broken(format!("the record of {uid} is not on disk"));
                 }
                 let file = agent.identity.cdi_file(uid).ok();
-                if !file.is_some_and(|file| files.holds_spec(&file, &record.spec)) {
+                if record.is_whole() && !file.is_some_and(|file| files.holds_spec(&file, &record.spec)) {
                     return broken(format!("the spec of {uid} is not on disk"));
                 }
             }
@@ -98,6 +102,9 @@ impl World {
 
     /// Takes dead agents away. Nobody answers their calls.
     pub(crate) fn bury(&mut self) {
+        if self.agents.iter().any(|agent| agent.dead.get()) {
+            self.forgive();
+        }
         let Self { agents, server, tally, .. } = self;
         agents.retain(|agent| {
             if agent.dead.get() {
@@ -106,6 +113,18 @@ impl World {
             }
             !agent.dead.get()
         });
+    }
+
+    /// A record is written before the place is looked at again. When its agent dies in between, and an admin has put the
+    /// same there since the last look, nobody can tell whose it is.
+    fn forgive(&mut self) {
+        let files = self.disk.0.borrow();
+        let begun = files.kept.values().filter(|kept| !kept.whole).flat_map(|kept| &kept.work);
+        for work in begun {
+            if let Work::Cut { accelerator, shape, placement, .. } = work {
+                self.hardware.disown(*accelerator, *shape, *placement, Maker::Admin);
+            }
+        }
     }
 
     /// An agent that is told to stop finishes its calls.
@@ -152,6 +171,7 @@ impl World {
         for index in 0..self.agents.len() {
             let agent = &mut self.agents[index];
             if agent.next_look <= self.now {
+                agent.end_look(&self.hardware);
                 agent.look(&self.hardware);
                 agent.next_look = self.now + LOOK;
             }
@@ -174,10 +194,16 @@ impl World {
     /// The ledger beside the kubelet's pods and the API server.
     fn compare(&mut self, index: usize) -> Result<(), Violation> {
         let faults = self.disk.0.borrow().faults;
-        self.agents[index].compare(&self.claims, &self.server, &self.hardware);
+        let troubles = self.hardware.troubles;
+        self.agents[index].compare(&self.claims, &self.server);
+        // Now and then it takes its time.
+        if !self.now.is_multiple_of(300) {
+            self.finish_internal(index)?;
+        }
         let files = self.disk.0.borrow();
         let left = self.orphans.remove(&self.agents[index].number).unwrap_or_default();
-        if self.server.down || files.faults > faults || self.agents[index].dead.get() {
+        let failed = files.faults > faults || self.hardware.troubles > troubles;
+        if self.server.down || failed || self.agents[index].dead.get() {
             return Ok(());
         }
         // What this agent saw without an owner before is gone now. One that goes by the name and the device of a claim in
@@ -211,9 +237,10 @@ impl World {
             return Ok(false);
         }
         let ledger = agent.ledger();
+        let observed = agent.observed.borrow();
         let mut context = Context {
             server: &mut self.server,
-            inventory: agent.observed.as_ref(),
+            inventory: observed.as_ref(),
             ledger: &ledger,
             driver: &self.driver,
             node: NODE,
@@ -257,9 +284,12 @@ impl World {
         }
         hold(settled, Invariant::PublishingEnds, || format!("the slices are not settled after {ROUNDS} rounds"))?;
         let [agent] = self.agents.as_slice() else { return Ok(()) };
-        let held = agent.held();
-        if let Some(inventory) = &agent.observed {
-            invariant::slices_true(&self.server, inventory, &held, agent.publisher.features)?;
+        if let Some(inventory) = &*agent.observed.borrow() {
+            let features = agent.publisher.features;
+            let ledger = agent.ledger();
+            invariant::slices_true(&self.server, offers::published(inventory, &ledger, features), inventory)?;
+            offers::leave_admins_alone(&self.server, &self.hardware, &ledger)?;
+            offers::counters_suffice(&self.server, &ledger)?;
             self.tally.settled += 1;
         }
         let writes = self.server.writes;

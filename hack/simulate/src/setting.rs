@@ -19,4 +19,12 @@ pub enum Plant {
     RecordLost,
     /// Slices are written with the generation that they had.
     StaleGeneration,
+    /// What was done to the hardware for a claim is not undone.
+    WorkLeft,
+    /// An instance that an admin made is taken for one's own.
+    Adopted,
+    /// A record that is being undone does not say so.
+    EndingUnmarked,
+    /// Nobody is told that an instance was removed: it is taken for an admin's until the next look.
+    UndoingUntold,
 }

@@ -12,6 +12,12 @@ pub struct Tally {
     pub refused: u64,
     /// Those of them that asked for a device that another claim holds.
     pub refused_as_held: u64,
+    /// Prepares that were answered with partitions.
+    pub cut: u64,
+    /// Prepares that failed because work on the hardware did.
+    pub work_failed: u64,
+    /// What people did to the hardware.
+    pub by_hand: u64,
     /// Unprepares that succeeded.
     pub unprepared: u64,
     /// Agents that died or were stopped.
@@ -28,6 +34,9 @@ impl AddAssign for Tally {
         self.repeated += other.repeated;
         self.refused += other.refused;
         self.refused_as_held += other.refused_as_held;
+        self.cut += other.cut;
+        self.work_failed += other.work_failed;
+        self.by_hand += other.by_hand;
         self.unprepared += other.unprepared;
         self.stopped += other.stopped;
         self.slice_writes += other.slice_writes;
@@ -39,12 +48,15 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} prepared ({} repeated), {} refused ({} as held), {} unprepared, {} agents ended, {} slice writes, {} \
-             times settled",
+            "{} prepared ({} repeated, {} with partitions), {} refused ({} as held, {} at the hardware), {} changes by \
+             hand, {} unprepared, {} agents ended, {} slice writes, {} times settled",
             self.prepared,
             self.repeated,
+            self.cut,
             self.refused,
             self.refused_as_held,
+            self.work_failed,
+            self.by_hand,
             self.unprepared,
             self.stopped,
             self.slice_writes,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use tessera_core::{ClaimRef, ClaimUid, Identity};
+use tessera_core::{ClaimRef, ClaimUid, Identity, Offering};
 use tessera_vocabulary::DriverName;
 
 use crate::agent::Agent;
@@ -12,6 +12,7 @@ use crate::disk::{Disk, damage};
 use crate::event::Event;
 use crate::hardware::Hardware;
 use crate::invariant::{self, Violation};
+use crate::mig::Mig;
 use crate::server::Server;
 use crate::setting::Setting;
 use crate::tally::Tally;
@@ -22,6 +23,31 @@ const NAMES: u8 = 6;
 /// So few claims that looking at all of them after each step costs little.
 const CLAIMS: usize = 9;
 
+/// How many GPUs a node has, whether partitions are offered, and which of its GPUs can be cut.
+type Machine = (u8, bool, fn(u8) -> Option<Mig>);
+const MACHINES: [Machine; 12] = [
+    (4, false, |_| None),
+    (1, true, |_| Some(Mig::switchable())),
+    (2, false, |_| None),
+    (2, true, |_| Some(Mig::with_reset())),
+    (6, false, |_| None),
+    (3, true, each_kind),
+    (1, false, |_| None),
+    (2, true, |_| Some(Mig::switchable())),
+    (5, false, |_| None),
+    (3, false, each_kind),
+    (0, true, |_| None),
+    (4, true, each_kind),
+];
+
+fn each_kind(slot: u8) -> Option<Mig> {
+    match slot % 3 {
+        0 => Some(Mig::switchable()),
+        1 => Some(Mig::with_reset()),
+        _ => None,
+    }
+}
+
 pub(crate) struct World {
     pub(crate) setting: Setting,
     pub(crate) tally: Tally,
@@ -31,6 +57,7 @@ pub(crate) struct World {
     pub(crate) boot: u32,
     pub(crate) disk: Rc<Disk>,
     pub(crate) hardware: Hardware,
+    pub(crate) offering: Offering,
     pub(crate) server: Server,
     pub(crate) claims: Vec<Claim>,
     /// At most two, the older first.
@@ -44,7 +71,7 @@ pub(crate) struct World {
 impl World {
     /// A node with a few GPUs, or none, and an agent that has just started.
     pub(crate) fn new(seed: u64, setting: Setting) -> Result<Self, Violation> {
-        let gpus = [4, 3, 2, 6, 1, 4, 5, 0][usize::try_from(seed % 8).unwrap_or(0)];
+        let (gpus, partitions, cut) = MACHINES[usize::try_from(seed % 12).unwrap_or(0)];
         let mut world = Self {
             setting,
             tally: Tally::default(),
@@ -52,7 +79,8 @@ impl World {
             now: 0,
             boot: 0,
             disk: Rc::default(),
-            hardware: Hardware::new(gpus),
+            hardware: Hardware::new(gpus, cut),
+            offering: Offering { partitions, ..Offering::NOTHING },
             server: Server::default(),
             claims: Vec::new(),
             agents: Vec::new(),
@@ -76,12 +104,21 @@ impl World {
             agent.with_ledger(invariant::one_holder)?;
         }
         invariant::running_apart(&self.claims)?;
-        invariant::specs_owned(&self.disk.0.borrow(), &self.claims)
+        let files = self.disk.0.borrow();
+        invariant::specs_owned(&files, &self.claims)?;
+        invariant::instances_owned(&files, &self.hardware)?;
+        for agent in self.agents.iter().filter(|agent| agent.is_up_to_date(&files)) {
+            agent.with_ledger(|ledger| invariant::instances_there(ledger, &self.hardware))?;
+        }
+        match &self.hardware.wronged {
+            Some(what) => invariant::broken(invariant::Invariant::AdminsKept, || what.clone()),
+            None => Ok(()),
+        }
     }
 
     fn apply(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Create { name, devices, admin } => self.create(name, devices, admin),
+            Event::Create { name, devices, admin, kind } => self.create(name, devices, admin, kind),
             Event::Delete(claim) => {
                 if let Some(claim) = self.claim(claim) {
                     claim.exists = false;
@@ -126,13 +163,16 @@ impl World {
             Event::DiskFault { after, fault } => self.disk.0.borrow_mut().next_fault = Some((after, fault)),
             Event::DamageRecord { claim, damage: how } => {
                 let disk = self.disk.clone();
+                let mut lost = None;
                 if let Some(claim) = self.claim(claim)
                     && let Some(bytes) = disk.0.borrow_mut().records.get_mut(claim.uid())
                 {
                     damage(bytes, how);
                     claim.tampered = true;
+                    lost = Some(claim.uid().clone());
                 }
                 disk.0.borrow_mut().records.retain(|_, bytes| !bytes.is_empty());
+                lost.iter().for_each(|uid| self.record_is_lost(uid));
             }
             Event::DamageSpec { claim, damage: how } => {
                 let disk = self.disk.clone();
@@ -158,7 +198,20 @@ impl World {
             Event::Collect => self.server.collect(),
             Event::Deliver => self.deliver(),
             Event::Relist => self.server.relist(),
-            Event::Gpu { slot, state } => self.hardware.set(slot, state),
+            Event::Gpu { slot, state } => {
+                self.hardware.set(slot, state);
+                self.tell_taken();
+            }
+            Event::Hand { slot, hand, which } => self.by_hand(slot, hand, which),
+            Event::Process { slot, which, runs } => self.process(slot, which, runs),
+            Event::WorkFault { after, fault } => self.hardware.next_fault = Some((after, fault)),
+            Event::Look(agent) => {
+                let count = self.agents.len().max(1);
+                if let Some(agent) = self.agents.get_mut(usize::from(agent) % count) {
+                    agent.end_look(&self.hardware);
+                    agent.begin_look(&self.hardware);
+                }
+            }
             Event::DriverFails(fails) => self.hardware.driver_fails = fails,
             Event::Many(many) => self.hardware.set_many(many),
             Event::Pass { tenths } => return self.pass(u64::from(tenths) * 100),
@@ -167,7 +220,7 @@ impl World {
         Ok(())
     }
 
-    fn create(&mut self, name: u8, wants: u8, admin: bool) {
+    fn create(&mut self, name: u8, wants: u8, admin: bool, kind: u8) {
         let name = format!("claim-{}", name % NAMES);
         let taken = self.claims.iter().any(|claim| claim.exists && claim.reference.name == name);
         if taken || self.claims.len() >= CLAIMS {
@@ -181,6 +234,7 @@ impl World {
             reference: ClaimRef { namespace: "team".to_owned(), name, uid },
             file,
             wants,
+            kind,
             admin,
             exists: true,
             allocation: None,

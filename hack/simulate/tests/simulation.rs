@@ -24,9 +24,18 @@ fn a_thousand_steps_of_each_of_twenty_seeds_hold() {
 
 #[test]
 fn each_planted_bug_is_found_shrunk_and_replayed() {
-    for plant in [Plant::UndoSkipped, Plant::LockDropped, Plant::RecordLost, Plant::StaleGeneration] {
+    for (plant, steps) in [
+        (Plant::UndoSkipped, 10_000),
+        (Plant::LockDropped, 10_000),
+        (Plant::RecordLost, 10_000),
+        (Plant::StaleGeneration, 10_000),
+        (Plant::WorkLeft, 10_000),
+        (Plant::Adopted, 20_000),
+        (Plant::EndingUnmarked, 10_000),
+        (Plant::UndoingUntold, 10_000),
+    ] {
         let setting = Setting { plant: Some(plant) };
-        let options = Options { steps: 10_000, seed: 1, setting };
+        let options = Options { steps, seed: 1, setting };
         let found = run(&options).found;
         let first = found.first().unwrap_or_else(|| unreachable!("{plant:?} was not found"));
         let shrunk = shrink(first, setting);
@@ -55,9 +64,10 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn enough_happens_in_ten_thousand_steps() {
-    let Tally { prepared, repeated, refused, refused_as_held, unprepared, stopped, slice_writes, settled } =
-        run(&Options { steps: 10_000, seed: 1, setting: Setting::default() }).tally;
-    assert!(prepared > 500 && repeated > 100 && unprepared > 200, "{prepared} {repeated} {unprepared}");
-    assert!(refused > 100 && refused_as_held > 10, "{refused} {refused_as_held}");
-    assert!(stopped > 20 && slice_writes > 50 && settled > 50, "{stopped} {slice_writes} {settled}");
+    let tally = run(&Options { steps: 10_000, seed: 1, setting: Setting::default() }).tally;
+    let Tally { prepared, repeated, cut, refused, refused_as_held, .. } = tally;
+    assert!(prepared > 250 && repeated > 100 && cut > 30 && refused > 100 && refused_as_held > 10, "{tally}");
+    let Tally { work_failed, by_hand, unprepared, stopped, slice_writes, settled, .. } = tally;
+    assert!(work_failed > 5 && by_hand > 10 && unprepared > 100, "{tally}");
+    assert!(stopped > 20 && slice_writes > 50 && settled > 50, "{tally}");
 }
