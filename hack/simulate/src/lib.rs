@@ -19,6 +19,7 @@ mod kubelet;
 mod mig;
 mod node;
 mod offers;
+mod packing;
 mod publisher;
 mod run;
 mod server;
@@ -30,6 +31,7 @@ mod world;
 
 pub use event::{ApiFault, Damage, DiskFault, DiskState, Edit, Event, GpuState, Hand, WorkFault, events};
 pub use invariant::{Invariant, Violation};
+pub use packing::{Packed, Packing, pack};
 pub use run::{Found, Options, Outcome, live, run};
 pub use setting::{Plant, Setting};
 pub use shrink::shrink;

@@ -1,9 +1,9 @@
-//! `simulate [--steps N] [--seed S]`: see the library.
+//! `simulate [--steps N] [--seed S]` and `simulate --packing [--requests N] [--seed S]`: see the library.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use simulate::{Options, Outcome, Plant, Setting, run, shrink};
+use simulate::{Options, Outcome, Packing, Plant, Setting, pack, run, shrink};
 
 /// How many of the last events are shown.
 const LAST: usize = 10;
@@ -20,10 +20,20 @@ struct Arguments {
     /// Put this bug into the simulated agent.
     #[arg(long, hide = true)]
     plant: Option<Plant>,
+    /// Instead: how many requests for MIG partitions find room with the order in which devices are published.
+    #[arg(long, conflicts_with_all = ["steps", "plant"])]
+    packing: bool,
+    /// How many requests come to each node.
+    #[arg(long, default_value_t = 20_000, requires = "packing")]
+    requests: usize,
 }
 
 fn main() -> ExitCode {
-    let Arguments { steps, seed, plant } = Arguments::parse();
+    let Arguments { steps, seed, plant, packing, requests } = Arguments::parse();
+    if packing {
+        return show_packing(Packing { requests, seed });
+    }
+    let setting = Setting { plant };
     let Outcome { found, tally } = run(&Options { steps, seed, setting });
     for violation in &found {
         println!("seed {seed}, step {}: {}", violation.step, violation.violation);
@@ -48,4 +58,17 @@ fn main() -> ExitCode {
     println!("{tally}");
     println!("{steps} steps, seed {seed}, {} violations", found.len());
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn show_packing(options: Packing) -> ExitCode {
+    match pack(options) {
+        Ok(packed) => {
+            println!("{packed}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
