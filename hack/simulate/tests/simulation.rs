@@ -68,6 +68,6 @@ fn enough_happens_in_ten_thousand_steps() {
     let Tally { prepared, repeated, cut, refused, refused_as_held, .. } = tally;
     assert!(prepared > 250 && repeated > 100 && cut > 30 && refused > 100 && refused_as_held > 10, "{tally}");
     let Tally { work_failed, by_hand, unprepared, stopped, slice_writes, settled, .. } = tally;
-    assert!(work_failed > 5 && by_hand > 10 && unprepared > 100, "{tally}");
+    assert!(work_failed > 3 && by_hand > 10 && unprepared > 100, "{tally}");
     assert!(stopped > 20 && slice_writes > 50 && settled > 50, "{tally}");
 }
