@@ -58,7 +58,8 @@ impl Node {
     pub(super) fn new(board: &Board, gpus: u8) -> Self {
         let accelerators = (0..gpus).map(|bus| accelerator(bus, Some(board.partitioning.clone()))).collect();
         let found = Discovery { accelerators, ..Discovery::default() };
-        let inventory = Inventory::new(Offering { partitions: true, ..Offering::NOTHING }).after(&found, &Default::default());
+        let inventory =
+            Inventory::new(Offering { partitions: true, ..Offering::NOTHING }).after(&found, &Default::default());
         let node = NodeIdentity { name: "node".to_owned(), uid: "uid".to_owned() };
         let pool = Pool { driver: DriverName::nvidia_gpu(), node };
         let slices = slices(&pool, &inventory, Features::default(), &Ledger::default());
