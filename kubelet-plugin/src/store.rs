@@ -72,13 +72,15 @@ impl Store {
         })
     }
 
-    /// Removes a claim's record, also one that was set aside. That there is none is fine.
+    /// Removes a claim's record, also one that was set aside. That there is none is fine, and so is a directory in its
+    /// place, which is nobody's record: the claim must end.
     pub(crate) fn remove(&self, uid: &ClaimUid) -> Result<(), StoreError> {
         let path = self.path(uid);
         for path in [path.with_extension(SET_ASIDE), path] {
             match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError { path, source }),
-                _ => {}
+                Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {}
+                Err(source) => return Err(StoreError { path, source }),
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -106,12 +108,13 @@ impl Store {
                 _ => continue,
             }
             // What cannot be read now may be whole: without it a device would count as free.
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
+            let decoded = match fs::read(&path) {
+                Ok(bytes) => StoredRecord::decode(bytes).map_err(|reason| reason.to_string()),
                 Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) if source.kind() == io::ErrorKind::IsADirectory => Err("it is a directory".to_owned()),
                 Err(source) => return Err(StoreError { path, source }),
             };
-            match StoredRecord::decode(bytes) {
+            match decoded {
                 Ok(stored) if stored.record().boot_id == boot_id => loaded.ledger.insert(stored),
                 Ok(stored) => {
                     let claim = &stored.record().claim;
@@ -122,7 +125,7 @@ impl Store {
                 Err(reason) => {
                     let kept_as = path.with_extension(SET_ASIDE);
                     let _ = fs::rename(&path, &kept_as);
-                    loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason: reason.to_string() });
+                    loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason });
                 }
             }
         }
@@ -217,16 +220,24 @@ mod tests {
         let store = Store::open(directory.path().to_owned()).unwrap();
         store.write(&record("uid-good", "b")).unwrap();
         fs::write(directory.path().join("uid-bad.record"), "damaged").unwrap();
+        fs::create_dir(directory.path().join("uid-dir.record")).unwrap();
         fs::write(directory.path().join("uid-half.tmp"), "half").unwrap();
         let loaded = store.load("b").unwrap();
         assert_eq!(uids(&loaded), ["uid-good"]);
-        assert!(matches!(&loaded.notices[..], [Notice::RecordSetAside { reason, .. }] if reason == "it has no header"));
+        let reason = |notice: &Notice| match notice {
+            Notice::RecordSetAside { reason, .. } => reason.clone(),
+            other => format!("{other:?}"),
+        };
+        let mut reasons: Vec<_> = loaded.notices.iter().map(reason).collect();
+        reasons.sort();
+        assert_eq!(reasons, ["it has no header", "it is a directory"]);
         assert!(directory.path().join("uid-bad.unreadable").exists(), "it is kept for a person to look at");
         assert!(!directory.path().join("uid-half.tmp").exists());
 
-        let (good, bad): (ClaimUid, ClaimUid) = ("uid-good".parse().unwrap(), "uid-bad".parse().unwrap());
-        assert_eq!(store.recorded().unwrap(), BTreeSet::from([bad.clone(), good]));
+        let [good, bad, odd] = ["uid-good", "uid-bad", "uid-dir"].map(|uid| uid.parse::<ClaimUid>().unwrap());
+        assert_eq!(store.recorded().unwrap(), BTreeSet::from([bad.clone(), good, odd.clone()]));
         store.remove(&bad).unwrap();
         assert!(!directory.path().join("uid-bad.unreadable").exists());
+        store.remove(&odd).unwrap();
     }
 }
