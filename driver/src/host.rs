@@ -37,6 +37,14 @@ impl Host {
         }
     }
 
+    /// Looks whether the drivers' files are as they were. What is handed out of them within the next moment costs no look
+    /// then: whoever has to wait anyway does this meanwhile.
+    pub fn look_ahead(&self) {
+        if let Some(installation) = &self.nvidia {
+            installation.look_ahead(&self.root);
+        }
+    }
+
     /// The root of the node's file system.
     pub(crate) fn root(&self) -> &Root {
         &self.root

@@ -168,7 +168,10 @@ impl Claims {
         if let Some(devices) = self.prepared_before(claim).await? {
             return Ok(devices);
         }
-        let object = api::claim(&self.client, &claim.namespace, &claim.name).await?;
+        // While the API server is asked there is time.
+        let (object, ()) =
+            tokio::join!(api::claim(&self.client, &claim.namespace, &claim.name), async { self.host.look_ahead() });
+        let object = object?;
         let granted = allocations(&object, claim, &self.identity)?;
         if granted.allocations.is_empty() {
             return Ok(Vec::new());

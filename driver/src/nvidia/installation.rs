@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use cdi::ContainerEdits;
 use tracing::info;
@@ -28,10 +28,13 @@ pub enum LoaderCache {
     None,
 }
 
+/// How long what was looked at counts as it was: while a claim is read from the API server.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// NVIDIA's driver on this node, as containers get it.
 ///
 /// What was found is remembered and used again as long as nothing has changed: the loaded version, every directory that
-/// was searched and every file that was found are looked at each time, which costs a tenth of a millisecond. So a driver
+/// was searched and every file that was found are looked at each time, which costs up to a tenth of a millisecond. So a driver
 /// that is installed, upgraded or removed later is seen, and no half of it is kept.
 #[derive(Debug)]
 pub(crate) struct Installation {
@@ -52,6 +55,8 @@ struct Remembered {
     loaded: Option<String>,
     stamps: Stamps,
     edits: ContainerEdits,
+    /// When somebody last looked ahead and found all of it so.
+    held: Option<Instant>,
 }
 
 impl Installation {
@@ -63,17 +68,35 @@ impl Installation {
         &self.driver_root
     }
 
+    /// Makes the next [`Installation::edits`] within a moment one that needs no look.
+    pub(crate) fn look_ahead(&self, node: &Root) {
+        let began = Instant::now();
+        self.look(node, |known| {
+            // Of one that was looked at a moment ago that moment counts.
+            known.held = known.held.filter(|held| held.elapsed() < MOMENT).or(Some(began));
+        });
+    }
+
     /// What a container needs of the driver's files. Nothing, where the node has none: that is told once in the log, and
     /// containers get device nodes alone, as images that bring the libraries themselves want it.
     pub(crate) fn edits(&self, node: &Root) -> ContainerEdits {
-        let loaded = driver_files::loaded(node);
+        self.look(node, |known| known.edits.clone())
+    }
+
+    fn look<T>(&self, node: &Root, take: impl FnOnce(&mut Remembered) -> T) -> T {
         // Held during a search: whoever comes meanwhile wants its result.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &state.remembered
+        if let Some(known) = &mut state.remembered
+            && known.held.is_some_and(|held| held.elapsed() < MOMENT)
+        {
+            return take(known);
+        }
+        let loaded = driver_files::loaded(node);
+        if let Some(known) = &mut state.remembered
             && known.loaded == loaded
             && known.stamps.hold()
         {
-            return known.edits.clone();
+            return take(known);
         }
         let looked = SystemTime::now();
         let (found, stamps) = driver_files::find(node, &self.driver_root, loaded.as_deref());
@@ -93,8 +116,10 @@ impl Installation {
         };
         // While things change, what was read may be half of a change and its end not show.
         let settled = stamps.settled(looked);
-        state.remembered = settled.then(|| Remembered { loaded, stamps, edits: edits.clone() });
-        edits
+        let mut found = Remembered { loaded, stamps, edits, held: None };
+        let taken = take(&mut found);
+        state.remembered = settled.then_some(found);
+        taken
     }
 }
 

@@ -24,6 +24,15 @@ pub struct Device {
     pub accelerator: Accelerator,
     /// Whether it can be used.
     pub condition: Condition,
+    /// Its names as a whole, kept since every prepare looks for one among all.
+    names: Names,
+}
+
+/// Under which names a device is published that is not cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    whole: DeviceName,
+    passthrough: DeviceName,
 }
 
 /// Whether a device can be used.
@@ -60,7 +69,7 @@ impl Inventory {
 
     /// The accelerator that has this name as a whole.
     pub fn find(&self, name: &DeviceName) -> Option<&Device> {
-        self.devices.iter().find(|device| device.accelerator.name() == *name)
+        self.devices.iter().find(|device| device.name() == name)
     }
 
     /// What is known after another look at the hardware.
@@ -77,7 +86,7 @@ impl Inventory {
             let on_the_bus = found.on_the_bus.contains(&device.accelerator.address);
             let cause =
                 if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
-            (on_the_bus || in_use.contains(&device.accelerator.name())).then(|| device.lost(cause))
+            (on_the_bus || in_use.contains(device.name())).then(|| device.lost(cause))
         });
         let ready = found.accelerators.iter().map(|found| {
             let accelerator = match self.devices.iter().find(|known| known.accelerator.address == found.address) {
@@ -87,7 +96,7 @@ impl Inventory {
                 }
                 _ => found.clone(),
             };
-            Device { accelerator, condition: Condition::Ready }
+            Device::new(accelerator, Condition::Ready)
         });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
@@ -141,8 +150,23 @@ impl Inventory {
 }
 
 impl Device {
+    fn new(accelerator: Accelerator, condition: Condition) -> Self {
+        let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name() };
+        Self { accelerator, condition, names }
+    }
+
     fn lost(&self, cause: &str) -> Self {
-        Self { accelerator: self.accelerator.clone(), condition: Condition::Lost { cause: cause.to_owned() } }
+        Self { condition: Condition::Lost { cause: cause.to_owned() }, ..self.clone() }
+    }
+
+    /// The name of the whole accelerator.
+    pub(crate) fn name(&self) -> &DeviceName {
+        &self.names.whole
+    }
+
+    /// The name of the accelerator that is handed to user space.
+    pub(crate) fn passthrough_name(&self) -> &DeviceName {
+        &self.names.passthrough
     }
 }
 

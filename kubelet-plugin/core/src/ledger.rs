@@ -35,8 +35,7 @@ impl Ledger {
 
     /// The claim other than `uid` that has something of what would be used. Claims with admin access hold nothing.
     pub fn holder(&self, wanted: &[Use], uid: &ClaimUid) -> Option<&ClaimRef> {
-        let excludes =
-            |held: &PreparedDevice| held.uses().iter().any(|held| wanted.iter().any(|one| one.excludes(held)));
+        let excludes = |held: &PreparedDevice| wanted.iter().any(|one| held.excludes(one));
         self.records()
             .find(|record| record.claim.uid != *uid && record.holds().any(excludes))
             .map(|record| &record.claim)

@@ -60,10 +60,8 @@ impl Inventory {
     /// The offer of a name.
     pub(crate) fn offer(&self, name: &DeviceName) -> Option<Offer<'_>> {
         // Names of partitions begin with that of their accelerator; which one it is, only the whole name says.
-        let near = |device: &&Device| {
-            let accelerator = &device.accelerator;
-            name.as_str().starts_with(accelerator.name().as_str()) || accelerator.passthrough_name() == *name
-        };
+        let near =
+            |device: &&Device| name.as_str().starts_with(device.name().as_str()) || device.passthrough_name() == name;
         let single = self.devices().iter().filter(near).flat_map(|device| self.offers_of(device));
         let group =
             self.groups().iter().filter(|group| group.name() == *name).filter_map(|group| self.offer_of_group(group));
@@ -139,9 +137,9 @@ impl<'a> Offer<'a> {
 
     pub(crate) fn name(&self) -> DeviceName {
         match self.what {
-            What::Whole => self.accelerator().name(),
+            What::Whole => self.device().name().clone(),
             What::Partition { shape, placement } => self.accelerator().partition_name(shape, placement),
-            What::Passthrough(_) => self.accelerator().passthrough_name(),
+            What::Passthrough(_) => self.device().passthrough_name().clone(),
             What::Group(group) => group.name(),
         }
     }
@@ -152,7 +150,7 @@ impl<'a> Offer<'a> {
             What::Whole | What::Passthrough(_) | What::Group(_) => None,
             What::Partition { placement, .. } => Some(placement),
         };
-        self.devices.iter().map(|device| Use { accelerator: device.accelerator.name(), placement }).collect()
+        self.devices.iter().map(|device| Use { accelerator: device.name().clone(), placement }).collect()
     }
 
     /// The partition that it is, if that is there.
@@ -239,7 +237,7 @@ impl<'a> Offer<'a> {
 
 /// The partitions of a device that no claim owns: an admin made them, and only an admin may remove them.
 pub(crate) fn by_hand<'a>(device: &'a Device, ledger: &Ledger) -> impl Iterator<Item = &'a Partition> {
-    let own = ledger.made_on(&device.accelerator.name());
+    let own = ledger.made_on(device.name());
     let partitions = device.accelerator.partitioning.iter().flat_map(|partitioning| &partitioning.partitions);
     partitions.filter(move |partition| !own.contains(&(partition.shape, partition.placement)))
 }

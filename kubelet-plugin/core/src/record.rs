@@ -126,6 +126,14 @@ impl PreparedDevice {
         }
         self.uses.clone()
     }
+
+    /// Whether no other claim can have this beside it. Copies nothing: every prepare asks it of all that is held.
+    pub(crate) fn excludes(&self, wanted: &Use) -> bool {
+        match &self.uses[..] {
+            [] => self.device == wanted.accelerator,
+            uses => uses.iter().any(|one| one.excludes(wanted)),
+        }
+    }
 }
 
 impl Use {

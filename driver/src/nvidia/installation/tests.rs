@@ -66,6 +66,19 @@ fn every_change_is_seen() {
 }
 
 #[test]
+fn who_looked_ahead_does_not_look_again_for_a_moment() {
+    let tree = tree();
+    let installation = installation(&tree);
+    installation.look_ahead(&tree.node());
+    let looked = installation.state.lock().unwrap().remembered.as_ref().unwrap().held.unwrap();
+    tree.remove("/usr/bin/nvidia-smi");
+    let seen = mounted(&installation, &tree).contains(&"/usr/bin/nvidia-smi".to_owned());
+    assert!(seen || looked.elapsed() >= MOMENT);
+    std::thread::sleep(MOMENT);
+    assert!(!mounted(&installation, &tree).contains(&"/usr/bin/nvidia-smi".to_owned()));
+}
+
+#[test]
 fn a_driver_that_comes_late_or_in_halves_is_found_whole() {
     let tree = Tree::new("/run/nvidia/driver");
     let installation = installation(&tree);
