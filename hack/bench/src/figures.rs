@@ -41,20 +41,20 @@ const ROWS: [Row; 18] = [
         Some(Bar::Below(2.0 * figures.get("rpc_floor_p50_ms")?))
     }),
     ("prepare_p50_while_other_gpu_slow_ms", "new claim of GPU 1, NVML calls of GPU 0 take 60 s", |figures| {
-        // The same twice is never the same to the last microsecond.
-        Some(Bar::Below(1.1 * figures.get("prepare_p50_while_other_gpu_idle_ms")?))
+        // The same twice is never the same to the last microsecond; a real API server's part differs by far more.
+        figures.of_the_agent(Bar::Below(1.1 * figures.get("prepare_p50_while_other_gpu_idle_ms")?))
     }),
     ("prepare_p50_while_other_gpu_idle_ms", "the same a moment before", |_| None),
     ("prepares_per_s_1", "one in flight", |_| None),
     ("prepares_per_s_64", "64 in flight, 32 GPUs held and watched", |figures| figures.of_the_agent(Bar::Above(1000.0))),
     ("start_to_published_ms", "started to registered and published", |figures| figures.of_the_agent(Bar::Below(500.0))),
-    ("slices_8x26_start_to_published_ms", "the same until the whole pool is there", |figures| {
+    ("slices_8x26_start_to_published_ms", "the same with all partitions, until the pool is whole", |figures| {
         figures.of_the_agent(Bar::Below(500.0))
     }),
     ("slices_8x26_devices", "devices in that pool, of 8 GPUs", |_| None),
     ("rss_idle_mib", "resident memory, 8 GPUs, idle", |_| Some(Bar::Below(20.0))),
     ("rss_after_1000_claims_mib", "prepared and undone again", |_| None),
-    ("rss_after_10000_claims_mib", "no growth: 50 bytes a claim show", |figures| {
+    ("rss_after_10000_claims_mib", "no growth: 60 bytes a claim would show", |figures| {
         Some(Bar::Below((figures.get("rss_after_1000_claims_mib")? + GROWTH_MIB).min(20.0)))
     }),
     ("api_writes_on_restart", "with nothing changed", |_| Some(Bar::Below(0.0))),

@@ -28,6 +28,9 @@ pub(crate) trait Ground {
     /// The agent's process, once it was started. It ends when it is taken out.
     fn agent(&mut self) -> &mut Option<Agent>;
 
+    /// What later agents are told to offer besides whole accelerators (`--offer`).
+    fn offers(&mut self) -> &mut Option<&'static str>;
+
     /// Starts the agent; returns when it is registered.
     async fn start(&mut self) -> Result<Plugin>;
 

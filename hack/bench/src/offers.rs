@@ -9,6 +9,7 @@ use crate::figures::{Figures, percentile};
 use crate::ground::Ground;
 
 pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
+    *ground.offers() = Some("partitions");
     let mut starts = Vec::new();
     let mut devices = Vec::new();
     for _ in 0..samples.starts {
@@ -19,6 +20,8 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
         devices.push(ground.wait_for_pool().await?);
         starts.push(started.elapsed());
     }
+    *ground.offers() = None;
+    ground.kill();
     devices.dedup();
     let [devices] = devices[..] else { bail!("each start published another number of devices: {devices:?}") };
     figures.set("slices_8x26_start_to_published_ms", percentile(&mut starts, 0.5));

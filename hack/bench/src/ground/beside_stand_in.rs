@@ -19,6 +19,7 @@ const MEMORY: &str = "/dev/shm";
 /// Processes end before the directories go.
 pub(crate) struct BesideStandIn {
     agent: Option<Agent>,
+    offers: Option<&'static str>,
     stand_in: StandIn,
     program: PathBuf,
     devices: Vec<String>,
@@ -38,7 +39,7 @@ impl BesideStandIn {
         let devices = device_names(&machine)?;
         let mut stand_in = StandIn::start()?;
         stand_in.write_kubeconfig(&directory.path().join("kubeconfig"))?;
-        Ok(Self { agent: None, stand_in, program: program.to_owned(), devices, directory, memory })
+        Ok(Self { agent: None, offers: None, stand_in, program: program.to_owned(), devices, directory, memory })
     }
 
     /// As in production but for directories: nothing that makes it faster.
@@ -54,7 +55,8 @@ impl BesideStandIn {
             ("--http", "127.0.0.1:0".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        std::iter::once("run".to_owned()).chain(flags).collect()
+        let offers = self.offers.into_iter().flat_map(|offers| ["--offer".to_owned(), offers.to_owned()]);
+        std::iter::once("run".to_owned()).chain(flags).chain(offers).collect()
     }
 }
 
@@ -73,6 +75,10 @@ impl Ground for BesideStandIn {
 
     fn agent(&mut self) -> &mut Option<Agent> {
         &mut self.agent
+    }
+
+    fn offers(&mut self) -> &mut Option<&'static str> {
+        &mut self.offers
     }
 
     async fn start(&mut self) -> Result<Plugin> {

@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The agent runs as a child of this process, in the node's mounts, network and processes.
 pub(crate) struct InsideNode {
     agent: Option<Agent>,
+    offers: Option<&'static str>,
     program: PathBuf,
     /// The root directory of its hardware.
     root: PathBuf,
@@ -47,7 +48,16 @@ impl InsideNode {
         let root = Path::new("/run/cluster").join(hardware.directory());
         let devices = device_names(&Machine::open(&root)?)?;
         let admin = client(Path::new(Cluster::ADMIN_KUBECONFIG)).await?;
-        Ok(Self { agent: None, program: program.to_owned(), root, devices, admin, forgotten: 0, counted: 0.0 })
+        Ok(Self {
+            agent: None,
+            offers: None,
+            program: program.to_owned(),
+            root,
+            devices,
+            admin,
+            forgotten: 0,
+            counted: 0.0,
+        })
     }
 
     /// As on every node.
@@ -55,7 +65,8 @@ impl InsideNode {
         let root = self.root.to_string_lossy();
         let arguments =
             ["run", "--node-name", cluster::NODE, "--kubeconfig", Cluster::AGENT_KUBECONFIG, "--root", &root];
-        arguments.map(str::to_owned).to_vec()
+        let offers = self.offers.into_iter().flat_map(|offers| ["--offer", offers]);
+        arguments.into_iter().chain(offers).map(str::to_owned).collect()
     }
 
     /// Waits until the slices are as `wanted` says.
@@ -90,6 +101,10 @@ impl Ground for InsideNode {
 
     fn agent(&mut self) -> &mut Option<Agent> {
         &mut self.agent
+    }
+
+    fn offers(&mut self) -> &mut Option<&'static str> {
+        &mut self.offers
     }
 
     async fn start(&mut self) -> Result<Plugin> {
