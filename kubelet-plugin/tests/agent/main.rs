@@ -21,6 +21,7 @@ mod kubelet;
 mod outage;
 mod partitions;
 mod passthrough;
+mod products;
 mod publishing;
 mod reboot;
 mod reconciler;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use testkit::kubelet::Answer;
 use testkit::{Claim, Node, Plugin};
 
-use crate::{AGENT, assert_nothing_left, stable};
+use crate::{AGENT, assert_nothing_left};
 
 /// The GPUs of the profile `a100-h100`.
 const A100: &str = "gpu-0000-3b-00-0";
@@ -51,24 +51,16 @@ fn instances(node: &Node, gpu: usize) -> BTreeSet<(u32, u32)> {
 }
 
 #[tokio::test]
-async fn every_place_of_every_profile_is_offered_with_counters() {
-    let (node, _) = cutting().await;
-    assert_eq!(named(&node, A100).len(), 25, "cut already, so not as a whole");
-    assert_eq!(named(&node, H100).len(), 26);
-    let slices: Vec<_> = node.api.slices().into_iter().map(stable).collect();
-    insta::assert_json_snapshot!(slices);
-}
-
-#[tokio::test]
 async fn a_partition_is_made_and_removed() {
     let (node, plugin) = cutting().await;
+    assert_eq!(named(&node, A100).len(), 25, "cut already, so not as a whole");
+    assert_eq!(named(&node, H100).len(), 26);
     let slices = node.api.slices();
     for (gpu, index, profile) in [(A100, 0, "3g20gb-9-4"), (H100, 1, "3g40gb-9-4")] {
         let claim = node.allocated("training", &on(gpu, profile));
         let devices = plugin.prepare(&claim).await.unwrap();
         assert_eq!(devices[0].device_name, on(gpu, profile));
         assert_eq!(instances(&node, index), BTreeSet::from([(9, 4)]));
-        insta::assert_json_snapshot!(format!("spec_{profile}"), node.anonymous_json(&node.spec(&claim).unwrap()));
         assert_eq!(plugin.prepare(&claim).await.unwrap(), devices, "repeated");
         plugin.unprepare(&claim).await.unwrap();
         assert_eq!(instances(&node, index), BTreeSet::new());
