@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+
 use k8s_openapi::api::resource::v1::{
     Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
 };
@@ -109,7 +111,8 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
     let is_group = |offer: &Offer<'_>| matches!(offer.what, What::Group(_));
     let (groups, mut wholes): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_group);
     if offering.partitions {
-        wholes.reverse();
+        // Of each, the whole stays before the passthrough: who asks for neither by its kind wants one with its driver.
+        wholes.sort_by_key(|offer| Reverse(offer.accelerator().address));
     }
     partitions.into_iter().chain(wholes).chain(groups).collect()
 }
