@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nvml_wrapper_sys::bindings::{nvmlComputeInstance_t, nvmlDevice_t, nvmlGpuInstance_t, nvmlReturn_t};
-use simulated_hardware::NvmlError;
+use simulated_hardware::{Call, NvmlError};
 
 use crate::abi::Result;
 use crate::handle;
@@ -98,6 +98,9 @@ pub(crate) fn compute_instance(
 /// What the faults say about a call that turns out to be about this GPU, or about none.
 pub(crate) fn apply_faults(function: &str, gpu: Option<GpuView<'_>>) -> Result {
     let verdict = session::judge(function, gpu.map(|gpu| gpu.gpu.pci))?;
+    if let Some(GpuView { machine, gpu, .. }) = gpu.filter(|gpu| gpu.machine.hardware.records_calls) {
+        *machine.call.borrow_mut() = Some(Call { function: function.to_owned(), gpu: Some(gpu.pci), changed: false });
+    }
     std::thread::sleep(verdict.latency);
     verdict.error.map_or(Ok(()), Err)
 }

@@ -1,11 +1,12 @@
 //! What this process knows: whether it is initialised, the latest state of the machine, and how often it has called.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use simulated_hardware::state_file::{Stamp, StateFile};
-use simulated_hardware::{Hardware, NvmlError, PciAddress, is_known_to};
+use simulated_hardware::{Call, CallRecord, Hardware, NvmlError, PciAddress, is_known_to};
 
 use crate::abi::Result;
 use crate::binding::has_driver;
@@ -139,11 +140,21 @@ impl Session {
     }
 
     fn view(&self) -> View {
-        View { hardware: self.hardware.clone(), visible: self.visible.clone(), state: self.state.clone() }
+        View {
+            hardware: self.hardware.clone(),
+            visible: self.visible.clone(),
+            state: self.state.clone(),
+            call: RefCell::default(),
+        }
     }
 
     fn judge(&mut self, function: &str, gpu: Option<PciAddress>) -> Verdict {
         let mut verdict = Verdict::default();
+        if self.hardware.records_calls {
+            let call = Call { function: function.to_owned(), gpu, changed: false };
+            // A record with a gap would prove nothing.
+            verdict.error = CallRecord::of(&self.state).add(&call).err().map(|_| NvmlError::UNKNOWN);
+        }
         for fault in self.hardware.faults.iter().filter(|fault| fault.matches(function, gpu)) {
             let count = self.matched.entry(fault.id).or_default();
             *count += 1;

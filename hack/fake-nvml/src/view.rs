@@ -1,10 +1,13 @@
 //! What a handle or a search leads to: the machine, and its parts.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use nvml_wrapper_sys::bindings::{nvmlComputeInstance_t, nvmlDevice_t, nvmlGpuInstance_t};
 use simulated_hardware::state_file::StateFile;
-use simulated_hardware::{ComputeInstance, Gpu, GpuInstance, Hardware, Machine, MigTable, Model, NvmlError};
+use simulated_hardware::{
+    Call, CallRecord, ComputeInstance, Gpu, GpuInstance, Hardware, Machine, MigTable, Model, NvmlError,
+};
 
 use crate::abi::Result;
 use crate::handle;
@@ -15,6 +18,8 @@ pub(crate) struct View {
     pub(crate) hardware: Arc<Hardware>,
     pub(crate) visible: Arc<[usize]>,
     pub(crate) state: StateFile,
+    /// The call that this look was for, if calls are kept.
+    pub(crate) call: RefCell<Option<Call>>,
 }
 
 /// One GPU of a view.
@@ -80,12 +85,16 @@ impl View {
     /// write there is no root on the machine, so to say.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Hardware) -> Result<R>) -> Result<R> {
         let machine = Machine::of(self.state.clone());
-        machine.try_update(|hardware| change(hardware).map_err(simulated_hardware::Error::Refused)).map_err(|error| {
-            match error {
-                simulated_hardware::Error::Refused(answer) => answer,
-                _ => NvmlError::NO_PERMISSION,
-            }
-        })
+        let changed = machine.try_update(|hardware| change(hardware).map_err(simulated_hardware::Error::Refused));
+        let result = changed.map_err(|error| match error {
+            simulated_hardware::Error::Refused(answer) => answer,
+            _ => NvmlError::NO_PERMISSION,
+        })?;
+        if let Some(call) = &*self.call.borrow() {
+            let call = Call { changed: true, ..call.clone() };
+            CallRecord::of(&self.state).add(&call).map_err(|_| NvmlError::UNKNOWN)?;
+        }
+        Ok(result)
     }
 
     /// The GPUs that enumeration gives out, in PCI order.

@@ -11,6 +11,8 @@
 //! process <gpu> stop pid=<n>
 //! reset <gpu>
 //! reboot
+//! record on | off
+//! calls
 //! ```
 //!
 //! A GPU is given by its index in PCI order, counted over absent ones too, by UUID or by PCI address.
@@ -35,6 +37,7 @@
 //! | `process start`, `stop` | a CUDA program | in the way of others: on a whole GPU while the mode is off, otherwise on an instance |
 //! | `reset` | `nvidia-smi --gpu-reset` | instances go, a mode that waits comes; processes refuse it |
 //! | `reboot` | `reboot` | processes, events, instances and modes go, Ampere alone keeps its MIG mode; lost GPUs are back |
+//! | `record`, `calls` | `strace` | which functions of NVML were called since `record on`, about which GPU, and which of them changed the machine |
 
 mod change;
 mod listing;
@@ -52,6 +55,10 @@ pub use mig::{MigChange, ProcessChange, ProfileReference};
 pub enum Command {
     /// Show the GPUs and the faults.
     List,
+    /// Show the calls of NVML that were kept.
+    Calls,
+    /// Keep the calls of NVML from now on, or no longer.
+    Record(bool),
     /// Change the machine.
     Change(Change),
 }

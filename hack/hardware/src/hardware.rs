@@ -47,6 +47,9 @@ pub struct Hardware {
     /// Serial number of the latest GPU instance or compute instance; 0 before the first.
     #[serde(default)]
     pub last_instance: u64,
+    /// Whether the calls of NVML are kept; see [`crate::CallRecord`].
+    #[serde(default)]
+    pub records_calls: bool,
 }
 
 impl Hardware {

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod call_record;
 pub mod command;
 mod error;
 mod event;
@@ -32,6 +33,7 @@ mod profile;
 mod render;
 pub mod state_file;
 
+pub use call_record::{Call, CallRecord};
 pub use error::{Error, Result};
 pub use event::{Event, EventType};
 pub use fault::Fault;

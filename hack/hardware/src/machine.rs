@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use crate::call_record::{Call, CallRecord};
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::hardware::Hardware;
@@ -101,10 +102,25 @@ impl Machine {
         Ok(result)
     }
 
+    /// From now on the calls of NVML are kept, without those before, or are not kept any more.
+    pub fn record_calls(&self, on: bool) -> Result<()> {
+        if on {
+            CallRecord::of(&self.state).clear()?;
+        }
+        self.update(|hardware| hardware.records_calls = on)
+    }
+
+    /// The calls of NVML that were kept.
+    pub fn calls(&self) -> Result<Vec<Call>> {
+        CallRecord::of(&self.state).read()
+    }
+
     /// Carries out a command of [`crate::command`] and gives back what it has to say, which may be nothing.
     pub fn run(&self, words: &[impl AsRef<str>]) -> Result<String> {
         match Command::parse(words)? {
             Command::List => Ok(crate::command::Listing::of(&self.hardware()?).to_string()),
+            Command::Record(on) => self.record_calls(on).map(|()| String::new()),
+            Command::Calls => Ok(self.calls()?.iter().map(|call| format!("{call}\n")).collect()),
             Command::Change(change) => self.try_update(|hardware| Ok(change.apply(hardware)?)).map(|()| String::new()),
         }
     }

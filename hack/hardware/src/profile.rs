@@ -86,6 +86,7 @@ impl Profile {
             last_event: 0,
             last_fault: 0,
             last_instance: 0,
+            records_calls: false,
         }
     }
 }

@@ -25,13 +25,14 @@ Examples:
   cargo xtask hardware mig 0 create 3g.40gb@4            a profile by name or id; without @ the driver chooses
   cargo xtask hardware mig 0 destroy 2
   cargo xtask hardware process 0 start pid=7 gi=2 ci=0   in the way of a destroy; `process 0 stop pid=7` ends it
+  cargo xtask hardware record on                         then `calls` shows what NVML was asked
   cargo xtask hardware reboot                            instances, processes and modes are gone")]
 pub(crate) struct Options {
     /// The cluster.
     #[arg(long, default_value = DEFAULT_NAME)]
     name: ClusterName,
-    /// `list`, `set [GPU] FIELD=VALUE...`, `event GPU TYPE=DATA`, `mig GPU ...`, `process GPU ...`, `reset GPU` or `reboot`; a GPU is
-    /// an index, a UUID or a PCI address.
+    /// `list`, `set [GPU] FIELD=VALUE...`, `event GPU TYPE=DATA`, `mig GPU ...`, `process GPU ...`, `reset GPU`, `reboot`,
+    /// `record on` (or `off`) or `calls`; a GPU is an index, a UUID or a PCI address.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     words: Vec<String>,
 }

@@ -13,5 +13,6 @@ mod faults;
 mod memory_of_the_caller;
 mod mig;
 mod profiles;
+mod record;
 mod support;
 mod threads;

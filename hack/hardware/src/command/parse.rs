@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, CommandError>;
 /// Fields and their values.
 type Pairs<'w> = Vec<(&'w str, &'w str)>;
 
-const COMMANDS: &str = "list, set, event, mig, process, reset, reboot";
+const COMMANDS: &str = "list, set, event, mig, process, reset, reboot, record, calls";
 
 pub(super) fn command(words: &[&str]) -> Result<Command> {
     match words {
@@ -38,6 +38,11 @@ pub(super) fn command(words: &[&str]) -> Result<Command> {
         },
         ["reboot"] => Ok(Command::Change(Change::Reboot)),
         ["reboot", rest, ..] => Err(CommandError::new("reboot", rest, "takes nothing more")),
+        ["record", "on"] => Ok(Command::Record(true)),
+        ["record", "off"] => Ok(Command::Record(false)),
+        ["record", rest @ ..] => Err(CommandError::new("record", &rest.join(" "), "allowed: on, off")),
+        ["calls"] => Ok(Command::Calls),
+        ["calls", rest, ..] => Err(CommandError::new("calls", rest, "takes nothing more")),
         [] => Err(CommandError::new("command", "", format!("missing; allowed: {COMMANDS}"))),
         [other, ..] => Err(CommandError::new("command", other, format!("not known; allowed: {COMMANDS}"))),
     }
