@@ -68,9 +68,18 @@ impl MigGpu<'_> {
     /// # Errors
     /// Whatever NVML answers. An instance that is destroyed meanwhile is left out.
     pub fn gpu_instances(&self) -> Result<Vec<GpuInstance>, CallError> {
-        if !self.mode()?.is_some_and(|mode| mode.current) {
+        let is_cut = || Ok::<_, CallError>(self.mode()?.is_some_and(|mode| mode.current));
+        if !is_cut()? {
             return Ok(Vec::new());
         }
+        match self.instances_of_cut() {
+            // The mode was switched off while they were looked at; it could not be with any of them left.
+            Err(error) if error.class() == ErrorClass::NotSupported && !is_cut()? => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
+    fn instances_of_cut(&self) -> Result<Vec<GpuInstance>, CallError> {
         let devices = self.devices()?;
         let mut found = Vec::new();
         for (_, row) in self.rows()? {

@@ -124,3 +124,27 @@ fn a_lost_gpu_is_lost_in_every_call() {
     ];
     assert!(errors.iter().all(|error| error.class() == ErrorClass::Lost && error.is_lost()));
 }
+
+/// As when an agent joins a GPU again while it looks at all of them.
+#[test]
+fn a_mode_that_is_switched_off_meanwhile_is_no_error() {
+    let node = Node::new("dgx-h100");
+    node.run("mig 0 on");
+    let library = node.library();
+    let mig = library.mig_gpu(&node.uuid(0)).unwrap();
+    node.run("record on");
+    node.run("set 0 latency_ms=500 function=nvmlDeviceGetGpuInstances times=1");
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| mig.gpu_instances());
+        let asked = || node.machine.calls().unwrap().iter().any(|call| call.function == "nvmlDeviceGetGpuInstances");
+        while !asked() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        node.run("mig 0 off");
+        assert_eq!(looking.join().unwrap().unwrap(), []);
+    });
+    node.run("set fail=none");
+    node.run("mig 0 on");
+    node.run("set 0 fail=nvmlDeviceGetGpuInstances:NOT_SUPPORTED");
+    assert_eq!(mig.gpu_instances().unwrap_err().class(), ErrorClass::NotSupported, "with the mode on it is one");
+}
