@@ -1,15 +1,14 @@
 //! The thread that looks at the hardware: NVML blocks, and may block for long, so it never runs on an async worker.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tessera_core::{Inventory, Offering};
 use tessera_driver::{Backend, Work};
-use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::{DeviceName, PciAddress};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,14 +30,39 @@ pub(crate) type Observed = watch::Receiver<Option<Inventory>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Hardware {
     observed: Arc<watch::Sender<Option<Inventory>>>,
-    /// How often it was changed: a look that began before a change and ended after it may have seen either.
-    changes: Arc<AtomicU64>,
+    meanwhile: Arc<Mutex<Meanwhile>>,
+}
+
+/// What the agent itself has done to the hardware since the look began that is under way: it may have seen either.
+#[derive(Debug, Default)]
+struct Meanwhile {
+    undone: Vec<Work>,
+    /// What is worked on now, as often as it is.
+    working: Vec<PciAddress>,
+    /// What was worked on.
+    worked_on: BTreeSet<PciAddress>,
+}
+
+/// As long as an accelerator is worked on.
+#[derive(Debug)]
+pub(crate) struct Working<'a> {
+    hardware: &'a Hardware,
+    accelerator: PciAddress,
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let mut meanwhile = self.hardware.meanwhile();
+        if let Some(at) = meanwhile.working.iter().position(|working| *working == self.accelerator) {
+            meanwhile.working.swap_remove(at);
+        }
+    }
 }
 
 impl Hardware {
     /// Before the first look.
     pub(crate) fn new() -> Self {
-        Self { observed: Arc::new(watch::Sender::new(None)), changes: Arc::default() }
+        Self { observed: Arc::new(watch::Sender::new(None)), meanwhile: Arc::default() }
     }
 
     /// What was seen, now and from now on.
@@ -49,7 +73,12 @@ impl Hardware {
     /// Something that a claim had was removed: what was seen of it is no longer so. To be said before the ledger forgets
     /// whose it was.
     pub(crate) fn undone(&self, work: &Work) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        let mut meanwhile = self.meanwhile();
+        if !meanwhile.undone.contains(work) {
+            meanwhile.undone.push(work.clone());
+        }
+        // Not held while it is told: who tells of a look holds them the other way round.
+        drop(meanwhile);
         self.observed.send_if_modified(|current| {
             let next = current.clone().map(|inventory| inventory.without(work));
             let changed = *current != next;
@@ -58,16 +87,57 @@ impl Hardware {
         });
     }
 
-    /// Looks until nothing was changed meanwhile.
+    /// Says that an accelerator is worked on, until the value is dropped: that it does not answer meanwhile, half in the
+    /// hands of one driver and half in another's, says nothing about it.
+    pub(crate) fn working_on(&self, accelerator: PciAddress) -> Working<'_> {
+        let mut meanwhile = self.meanwhile();
+        meanwhile.working.push(accelerator);
+        meanwhile.worked_on.insert(accelerator);
+        Working { hardware: self, accelerator }
+    }
+
+    fn meanwhile(&self) -> MutexGuard<'_, Meanwhile> {
+        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_look(&self) {
+        let mut meanwhile = self.meanwhile();
+        meanwhile.undone.clear();
+        meanwhile.worked_on = meanwhile.working.iter().copied().collect();
+    }
+
+    /// Looks until nothing was undone meanwhile, but for the last time.
     fn look<T>(&self, mut look: impl FnMut() -> T) -> T {
-        for _ in 0..LOOKS {
-            let before = self.changes.load(Ordering::SeqCst);
+        let mut looks = 0;
+        loop {
+            self.begin_look();
             let seen = look();
-            if self.changes.load(Ordering::SeqCst) == before {
+            looks += 1;
+            if looks == LOOKS || self.meanwhile().undone.is_empty() {
                 return seen;
             }
         }
-        look()
+    }
+
+    /// Tells what the last look has seen, but for what the agent itself has done since it began: what is undone from now
+    /// on comes after it. Gives back what was told.
+    fn tell(&self, mut seen: Inventory) -> Inventory {
+        self.observed.send_if_modified(|current| {
+            let meanwhile = self.meanwhile();
+            if let Some(known) = current {
+                seen = std::mem::take(&mut seen).unless_lost(&meanwhile.worked_on, known);
+            }
+            for work in &meanwhile.undone {
+                seen = std::mem::take(&mut seen).without(work);
+            }
+            let changed = current.as_ref() != Some(&seen);
+            if changed {
+                info!(devices = seen.devices().len(), "the hardware changed");
+                *current = Some(seen.clone());
+            }
+            changed
+        });
+        seen
     }
 }
 
@@ -131,15 +201,7 @@ pub(crate) fn watch(
                 trouble = now_wrong;
             }
             metrics.observed(&next);
-            watched.observed.send_if_modified(|current| {
-                let changed = current.as_ref() != Some(&next);
-                if changed {
-                    info!(devices = next.devices().len(), "the hardware changed");
-                    *current = Some(next.clone());
-                }
-                changed
-            });
-            inventory = next;
+            inventory = watched.tell(next);
             if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
@@ -154,5 +216,88 @@ fn report(trouble: &str, devices: usize) {
         info!(devices, "the hardware answers again");
     } else {
         warn!(devices, trouble, "hardware trouble; looking again soon");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_driver::topology::Links;
+    use tessera_driver::vfio::{Passthrough, Ways};
+    use tessera_driver::{Accelerator, Discovery, Facts, Locality};
+
+    use super::*;
+
+    /// A GPU that user space has.
+    fn passed(address: PciAddress) -> Inventory {
+        let ways = Ways { group: Some(7), device: None };
+        let passthrough = Passthrough { bound: true, iommufd: false, ways, vendor_id: 0x10de, device_id: 0x2330 };
+        let accelerator = Accelerator {
+            address,
+            locality: Locality::default(),
+            partitioning: None,
+            passthrough: Some(passthrough),
+            links: Links::default(),
+            facts: Facts::NvidiaFunction,
+        };
+        let found = Discovery { accelerators: vec![accelerator], ..Discovery::default() };
+        Inventory::new(Offering::NOTHING).after(&found, &BTreeSet::new())
+    }
+
+    fn is_bound(inventory: &Inventory) -> bool {
+        inventory.devices()[0].accelerator.passthrough.is_some_and(|passthrough| passthrough.bound)
+    }
+
+    #[test]
+    fn what_is_undone_between_a_look_and_its_telling_is_not_told() {
+        let address = "0000:1b:00.0".parse().unwrap();
+        let work = Work::Pass { accelerator: address };
+        let hardware = Hardware::new();
+        // What was undone before a look is seen as it is.
+        hardware.undone(&work);
+        let seen = hardware.look(|| passed(address));
+        assert!(is_bound(&hardware.tell(seen)));
+
+        let seen = hardware.look(|| passed(address));
+        hardware.undone(&work);
+        assert!(!is_bound(&hardware.tell(seen)));
+        assert!(hardware.observed().borrow().as_ref().is_some_and(|told| !is_bound(told)));
+    }
+
+    #[test]
+    fn what_does_not_answer_while_it_is_worked_on_is_not_lost() {
+        let address = "0000:1b:00.0".parse().unwrap();
+        let hardware = Hardware::new();
+        let known = hardware.tell(hardware.look(|| passed(address)));
+        let lost = || known.unreachable("it has no driver");
+        let during = hardware.working_on(address);
+        assert_eq!(hardware.tell(hardware.look(lost)), known);
+        // A look that began meanwhile, too.
+        let seen = hardware.look(|| {
+            drop(hardware.working_on(address));
+            lost()
+        });
+        drop(during);
+        assert_eq!(hardware.tell(seen), known);
+        assert_eq!(hardware.tell(hardware.look(lost)), lost(), "nobody works on it any more");
+    }
+
+    #[test]
+    fn a_look_that_something_is_undone_under_is_repeated() {
+        let address = "0000:1b:00.0".parse().unwrap();
+        let hardware = Hardware::new();
+        let mut looks = 0;
+        hardware.look(|| {
+            looks += 1;
+            if looks < 3 {
+                hardware.undone(&Work::Pass { accelerator: address });
+            }
+        });
+        assert_eq!(looks, 3);
+        looks = 0;
+        hardware.look(|| {
+            looks += 1;
+            hardware.undone(&Work::Pass { accelerator: address });
+        });
+        assert_eq!(looks, LOOKS, "not for ever");
     }
 }

@@ -91,6 +91,7 @@ impl Works {
         call: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
     ) -> Result<T, WorkError> {
         let _busy = self.busy.hold(accelerator).await;
+        let _working = self.hardware.working_on(accelerator);
         tokio::task::spawn_blocking(call).await.unwrap_or_else(|_| {
             let text = format!("work on {accelerator} failed within the agent; see its log");
             Err(WorkError { text, busy: false, gone: false, untouched: false })

@@ -127,6 +127,19 @@ impl Inventory {
         Self::of(self.offering, self.devices.iter().map(|device| device.lost(cause)).collect())
     }
 
+    /// The same, but of some accelerators what was `known` of them before, if they did not answer now.
+    #[must_use]
+    pub fn unless_lost(mut self, accelerators: &BTreeSet<PciAddress>, known: &Self) -> Self {
+        let address = |device: &Device| device.accelerator.address;
+        for device in &mut self.devices {
+            let before = known.devices.iter().find(|known| address(known) == address(device));
+            if let Some(before) = before.filter(|_| accelerators.contains(&address(device)) && device.is_lost()) {
+                device.clone_from(before);
+            }
+        }
+        self
+    }
+
     /// What is known once work was undone, until the next look: what was seen of it is nobody's doing by hand.
     #[must_use]
     pub fn without(mut self, work: &Work) -> Self {
@@ -153,6 +166,10 @@ impl Device {
     fn new(accelerator: Accelerator, condition: Condition) -> Self {
         let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name() };
         Self { accelerator, condition, names }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.condition != Condition::Ready
     }
 
     fn lost(&self, cause: &str) -> Self {
