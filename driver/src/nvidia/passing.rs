@@ -30,11 +30,12 @@ impl Passing {
 
     /// While somebody has the GPU open this is tried again. NVML has every GPU open, and is closed for each try.
     pub(super) fn hand_over(&self, gpu: PciAddress, deadline: Instant) -> Result<Outcome, WorkError> {
-        let (state, rebinding) = self.until(deadline, || {
+        let rebinding = self.until(deadline, || {
             let nodes = holding_node(&self.root, gpu).into_iter().collect();
-            let rebinding = self.rebinder.plan(gpu, nodes, soon(deadline))?;
-            Ok((self.rebinder.bind(&rebinding, soon(deadline))?, rebinding))
+            self.rebinder.plan(gpu, nodes, soon(deadline))
         })?;
+        // Not planned anew for another try: of a GPU that is half handed over nobody could say any more whose it was.
+        let state = self.until(deadline, || self.rebinder.bind(&rebinding, soon(deadline)))?;
         Ok(Outcome::Passed { ways: ways(&state), rebinding })
     }
 

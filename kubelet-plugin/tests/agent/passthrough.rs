@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::io::Errno;
 use simulated_sysfs::{Mounted, Operation, Rule, Setup};
 use testkit::kubelet::Answer;
 use testkit::{GPUS, Node, Plugin};
@@ -105,6 +106,23 @@ async fn an_agent_that_died_leaves_it_to_the_next() {
     passing.node.wait_for_devices("the GPU", |devices| devices.iter().any(ready)).await;
     plugin.prepare(&claim).await.unwrap();
     assert_eq!(passing.driver().as_deref(), Some("vfio-pci"));
+}
+
+/// VFIO does not take it at once, and all the same it is known whose it was.
+#[tokio::test]
+async fn a_gpu_that_takes_two_tries_comes_back_to_its_driver() {
+    let (passing, plugin) = Passing::new().await;
+    let claim = passing.node.allocated("vm", FIRST);
+    for operation in [Operation::Override, Operation::Unbind, Operation::DriversProbe, Operation::Probe] {
+        passing.kernel.add_rule(Rule { error: Some(Errno::IO), times: Some(1), ..Rule::new(operation) });
+        plugin.prepare(&claim).await.unwrap();
+        assert_eq!(passing.driver().as_deref(), Some("vfio-pci"), "{operation:?}");
+        plugin.unprepare(&claim).await.unwrap();
+        assert_eq!(passing.driver().as_deref(), Some("nvidia"), "{operation:?}");
+        assert_nothing_left(&passing.node);
+        passing.kernel.clear_rules();
+        passing.node.wait_for_devices("the GPU", |devices| devices.iter().all(|one| one["taints"].is_null())).await;
+    }
 }
 
 #[tokio::test]
