@@ -1,10 +1,14 @@
 //! The agent is killed, and the system refuses it, at every single change that it makes to a file: in each kind of work,
 //! one test a kind. Which changes there are is what the kernel sees (`hack/interruptions`), so that a new one is
-//! interrupted without anybody thinking of it; what a kind of work must at least be seen to do is named with it.
+//! interrupted without anybody thinking of it; what a kind of work must at least be seen to do is named with it. What work
+//! on the hardware asks of the driver is refused call by call, by the simulated driver's own list.
 
 mod calls;
 mod ground;
+mod nvml;
+mod rest;
 mod starts;
+mod works;
 
 use std::path::Path;
 
@@ -25,6 +29,10 @@ enum Sight {
     RecordRemoved,
     SpecWritten,
     SpecRemoved,
+    /// The driver is made to change something.
+    Nvml,
+    /// The kernel is made to let another driver have something.
+    Drivers,
 }
 
 impl Sight {
@@ -32,6 +40,8 @@ impl Sight {
         let file = match self {
             Self::RecordWritten | Self::RecordRemoved => node.record_path(claim),
             Self::SpecWritten | Self::SpecRemoved => node.spec_path(claim),
+            Self::Nvml => "hardware.json".into(),
+            Self::Drivers => "driver_override".into(),
         };
         let removed = matches!(self, Self::RecordRemoved | Self::SpecRemoved);
         let shows = |point: &Point| {
@@ -57,6 +67,11 @@ fn assert_seen(sights: &[(Sight, &Claim)], seen: &Seen, node: &Node) {
 fn writes(seen: &Seen) -> Vec<usize> {
     let writes = seen.points.iter().enumerate().filter(|(_, point)| point.change == Change::Write);
     writes.map(|(at, _)| at).collect()
+}
+
+/// Whether something is done to the hardware there, and not to a file of the agent's.
+fn is_hardware(point: &Point, node: &Node) -> bool {
+    point.path().is_some_and(|path| path.starts_with(node.root()))
 }
 
 /// What half of a write leaves, and what is set aside.
