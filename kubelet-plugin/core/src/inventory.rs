@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tessera_driver::topology::{Group, Place, groups, places};
-use tessera_driver::vfio::Ways;
-use tessera_driver::{Accelerator, Discovery, Work};
+use tessera_driver::vfio::{Passthrough, Ways};
+use tessera_driver::{Accelerator, Discovery, Partitioning, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::Offering;
@@ -80,7 +80,8 @@ impl Inventory {
     #[must_use]
     pub fn after(&self, found: &Discovery, in_use: &BTreeSet<DeviceName>) -> Self {
         let answers = |device: &Device| {
-            found.accelerators.iter().any(|accelerator| accelerator.address == device.accelerator.address)
+            let mut same = found.accelerators.iter().filter(|one| one.address == device.accelerator.address);
+            same.any(|found| found.has_driver_facts() || found.passthrough.is_some())
         };
         let lost = self.devices.iter().filter(|device| !answers(device)).filter_map(|device| {
             let on_the_bus = found.on_the_bus.contains(&device.accelerator.address);
@@ -88,15 +89,14 @@ impl Inventory {
                 if on_the_bus { "its driver no longer answers for it" } else { "it is no longer on the PCI bus" };
             (on_the_bus || in_use.contains(device.name())).then(|| device.lost(cause))
         });
-        let ready = found.accelerators.iter().map(|found| {
+        let ready = found.accelerators.iter().filter_map(|found| {
             let accelerator = match self.devices.iter().find(|known| known.accelerator.address == found.address) {
-                // While user space has it, only the bus tells of it; what its driver told before is still so.
-                Some(known) if !found.has_driver_facts() => {
-                    Accelerator { passthrough: found.passthrough, ..known.accelerator.clone() }
-                }
+                // User space has it, and nothing tells how: it is as good as silent.
+                Some(_) if !found.has_driver_facts() && found.passthrough.is_none() => return None,
+                Some(known) if !found.has_driver_facts() => without_driver(&known.accelerator, found.passthrough),
                 _ => found.clone(),
             };
-            Device::new(accelerator, Condition::Ready)
+            Some(Device::new(accelerator, Condition::Ready))
         });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
@@ -162,6 +162,13 @@ impl Inventory {
     }
 }
 
+/// What is known while user space has it: only the bus tells of it then, and what its driver told before is still so. All
+/// that it was cut into ended with its driver.
+fn without_driver(known: &Accelerator, passthrough: Option<Passthrough>) -> Accelerator {
+    let partitioning = known.partitioning.clone().map(|own| Partitioning { partitions: Vec::new(), ..own });
+    Accelerator { passthrough, partitioning, ..known.clone() }
+}
+
 impl Device {
     fn new(accelerator: Accelerator, condition: Condition) -> Self {
         let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name() };
@@ -189,6 +196,8 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
+    use tessera_driver::{Facts, Partition, Placement};
+
     use super::*;
     use crate::testing::{gpu, gpus};
 
@@ -222,6 +231,33 @@ mod tests {
         ] {
             assert_eq!(names(&before.after(&found, held)), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn what_user_space_has_is_not_cut_any_more_and_is_lost_where_nothing_tells_how_it_has_it() {
+        let place = Placement { start: 0, size: 4 };
+        let cut = Partitioning {
+            cut: true,
+            switchable: true,
+            shapes: Vec::new(),
+            partitions: vec![Partition { shape: 9, placement: place, made: None }],
+        };
+        let known = Accelerator { partitioning: Some(cut), ..gpu(1) };
+        let bus = |passthrough| Discovery {
+            accelerators: vec![Accelerator { facts: Facts::NvidiaFunction, partitioning: None, passthrough, ..gpu(1) }],
+            on_the_bus: BTreeSet::from([gpu(1).address]),
+            problems: Vec::new(),
+        };
+        let told = Discovery { accelerators: vec![known], ..look(&[], &[1]) };
+        let before = Inventory::default().after(&told, &BTreeSet::new());
+        let ways = Ways { group: Some(12), device: None };
+        let bound = Passthrough { vendor_id: 0x10de, device_id: 0x2330, bound: true, ways, iommufd: false };
+
+        let after = before.after(&bus(Some(bound)), &BTreeSet::new());
+        assert_eq!(names(&after), ["1"]);
+        let partitioning = after.devices()[0].accelerator.partitioning.as_ref().unwrap();
+        assert!(partitioning.cut && partitioning.partitions.is_empty(), "{partitioning:?}");
+        assert_eq!(names(&before.after(&bus(None), &BTreeSet::new())), ["1 lost"]);
     }
 
     #[test]
