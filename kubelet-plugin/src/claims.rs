@@ -13,7 +13,7 @@ use tessera_core::{
     ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
     StoredRecord, allocations, complete, execute, plan, repair,
 };
-use tessera_driver::{Host, Work, WorkError};
+use tessera_driver::{Host, WorkError};
 use tracing::{info, warn};
 
 use crate::api::{self, ClaimReadError};
@@ -243,8 +243,8 @@ impl Claims {
             record if record.is_whole() => self.describe(record),
             record => match self.works.carry_out(record.clone()).await {
                 Ok(record) => self.complete(record, granted).and_then(|record| self.describe(record)),
-                Err((error, untouched)) => {
-                    self.disown(record, &untouched)?;
+                Err((error, half_done)) => {
+                    self.keep_half_done(&record, half_done)?;
                     Err(error.into())
                 }
             },
@@ -273,14 +273,12 @@ impl Claims {
         })
     }
 
-    /// Work that was not begun goes out of the record: undoing it would destroy what somebody else has put in its place.
-    fn disown(&self, mut record: Record, untouched: &[Work]) -> Result<(), OperationError> {
-        if untouched.is_empty() {
+    /// Keeps what is known of work of which some failed: what is undone is just that.
+    fn keep_half_done(&self, planned: &Record, half_done: Record) -> Result<(), OperationError> {
+        if half_done.devices == planned.devices {
             return Ok(());
         }
-        record.devices.iter_mut().for_each(|device| device.work.retain(|work| !untouched.contains(work)));
-        // Marked, since nothing else says that it is not whole.
-        self.in_ledger(|ledger| keep(ledger, Record { ending: true, ..record })).map(|_| ())
+        self.in_ledger(|ledger| keep(ledger, half_done)).map(|_| ())
     }
 
     /// Keeps what came of the work.

@@ -29,25 +29,21 @@ impl Works {
     /// Does all that a record says, and puts the outcomes into it.
     ///
     /// # Errors
-    /// The first of them, and what of the work was not even begun: that must go out of the record. The rest, done or half
-    /// done, is left for [`Works::undo`].
-    pub(crate) async fn carry_out(&self, mut record: Record) -> Result<Record, (WorkError, Vec<Work>)> {
+    /// The first of them, and the record as it is then ([`Record::after_work`]): it must be kept before
+    /// [`Works::undo`] undoes what is done or half done.
+    pub(crate) async fn carry_out(&self, record: Record) -> Result<Record, (WorkError, Record)> {
         let deadline = Instant::now() + DEADLINE;
         let all = record.work().map(|(work, _)| {
             let (bench, work) = (Arc::clone(&self.bench), work.clone());
             self.blocking(work.accelerator(), move || bench.carry_out(&work, deadline))
         });
         let results = join_all(all).await;
-        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()).cloned() {
-            let untouched = |result: &Result<Outcome, WorkError>| result.as_ref().is_err_and(|error| error.untouched);
-            let not_begun = record.work().zip(&results).filter(|(_, result)| untouched(result));
-            return Err((error, not_begun.map(|((work, _), _)| work.clone()).collect()));
+        let error = results.iter().find_map(|result| result.as_ref().err()).cloned();
+        let record = record.after_work(results);
+        match error {
+            None => Ok(record),
+            Some(error) => Err((error, record)),
         }
-        let mut outcomes = results.into_iter().flatten();
-        for device in &mut record.devices {
-            device.outcomes = outcomes.by_ref().take(device.work.len()).collect();
-        }
-        Ok(record)
     }
 
     /// Undoes all of it, as far as it was done.

@@ -2,7 +2,7 @@ use std::fmt;
 
 use k8s_openapi::api::resource::v1::Device;
 use serde::{Deserialize, Serialize};
-use tessera_driver::{Outcome, Placement, Work};
+use tessera_driver::{Outcome, Placement, Work, WorkError};
 use tessera_vocabulary::DeviceName;
 
 use crate::ClaimRef;
@@ -110,6 +110,25 @@ impl Record {
         !self.ending && self.devices.iter().all(|device| device.work.len() == device.outcomes.len())
     }
 
+    /// The record with what came of its work, whose results come in its order. Where any of it failed, what is known of the
+    /// rest stays, so that just that is undone; and what was not even begun goes out: undoing it would destroy what somebody
+    /// else has put in its place. Then the record is ending, since nothing else may say that it is not whole.
+    #[must_use]
+    pub fn after_work(mut self, results: impl IntoIterator<Item = Result<Outcome, WorkError>>) -> Self {
+        let mut results = results.into_iter();
+        for device in &mut self.devices {
+            let all = std::mem::take(&mut device.work).into_iter().zip(results.by_ref());
+            let all: Vec<(Work, Result<Outcome, WorkError>)> = all.collect();
+            self.ending |= all.iter().any(|(_, result)| result.is_err());
+            let not_begun = |result: &Result<_, WorkError>| result.as_ref().is_err_and(|error| error.untouched);
+            let begun: Vec<_> = all.into_iter().filter(|(_, result)| !not_begun(result)).collect();
+            // An outcome belongs to the work at the same place.
+            device.outcomes = begun.iter().map_while(|(_, result)| result.as_ref().ok().cloned()).collect();
+            device.work = begun.into_iter().map(|(work, _)| work).collect();
+        }
+        self
+    }
+
     /// All that was or is to be done to the hardware, and what came of it as far as is known.
     pub fn work(&self) -> impl Iterator<Item = (&Work, Option<&Outcome>)> {
         self.devices.iter().flat_map(|device| {
@@ -213,6 +232,33 @@ mod tests {
         let stored = StoredRecord::encode(today).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(text(stored.bytes()), text(last), "an agent of {version} must be able to read what is written now");
+    }
+
+    #[test]
+    fn what_came_of_work_is_kept_also_where_other_work_failed() {
+        let join = |bus| Work::Join { accelerator: crate::testing::gpu(bus).address, uuid: String::new() };
+        let failed = |untouched| Err(WorkError { text: String::new(), busy: false, gone: false, untouched });
+        let (done, half, not_begun) = (|| Ok(Outcome::Done), || failed(false), || failed(true));
+        let (one, two, three) = (join(1), join(2), join(3));
+        for (what, results, work, outcomes) in [
+            ("all done", [done(), done(), done()], [vec![&one, &two], vec![&three]], [2, 1]),
+            ("one half", [done(), done(), half()], [vec![&one, &two], vec![&three]], [2, 0]),
+            ("the first half", [half(), done(), done()], [vec![&one, &two], vec![&three]], [0, 1]),
+            ("one not begun", [done(), done(), not_begun()], [vec![&one, &two], vec![]], [2, 0]),
+            ("the first not begun", [not_begun(), done(), done()], [vec![&two], vec![&three]], [1, 1]),
+        ] {
+            let device = |uid: &str, work: &[&Work]| PreparedDevice {
+                work: work.iter().map(|work| (*work).clone()).collect(),
+                ..record(uid, 1).devices.remove(0)
+            };
+            let devices = vec![device("uid-1", &[&one, &two]), device("uid-1", &[&three])];
+            let good = results.iter().all(Result::is_ok);
+            let after = Record { devices, ..record("uid-1", 1) }.after_work(results);
+            let kept: Vec<Vec<&Work>> = after.devices.iter().map(|device| device.work.iter().collect()).collect();
+            let known: Vec<usize> = after.devices.iter().map(|device| device.outcomes.len()).collect();
+            assert_eq!((kept, known), (work.to_vec(), outcomes.to_vec()), "{what}");
+            assert_eq!((after.is_whole(), after.ending), (good, !good), "{what}");
+        }
     }
 
     #[test]
