@@ -212,7 +212,7 @@ impl Claims {
 
     fn check(&self, record: &Record) -> Result<(), Refusal> {
         let inventory = self.observed.borrow();
-        record.devices.iter().try_for_each(|device| inventory.as_ref().unwrap_or(&NOTHING).check(&device.device))
+        record.devices.iter().try_for_each(|device| inventory.as_ref().unwrap_or(&NOTHING).check(device))
     }
 
     /// Does again what is missing or damaged of a claim, if it is still prepared.

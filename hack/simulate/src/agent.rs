@@ -275,7 +275,7 @@ impl Agent {
     pub(crate) fn answer_again(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
         let inventory = self.inventory();
         for device in &record.devices {
-            inventory.check(&device.device)?;
+            inventory.check(device)?;
         }
         self.mend(&record.claim.uid)?;
         Ok(record.devices)

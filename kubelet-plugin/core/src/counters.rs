@@ -10,6 +10,7 @@ use k8s_openapi::api::resource::v1::{Counter, CounterSet, DeviceCounterConsumpti
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tessera_driver::{Accelerator, Partitioning, Placement, Resources, Shape};
 
+use crate::PreparedDevice;
 use crate::offers::{Offer, What};
 
 /// The API takes at most 32 counters in a set.
@@ -60,17 +61,58 @@ impl<'a> Counters<'a> {
             let counters = of_node.entry(index / COUNTERS_PER_SET).or_default();
             counters.insert(accelerator.name().to_string(), counter(value(accelerator)));
         }
-        let of_node = of_node.into_iter().map(|(index, counters)| (node_set(index), counters));
         let own = partition.map(|(shape, placement)| {
             (offer.accelerator().name().to_string(), own_counters(shape.resources, placement))
         });
-        let consumption = |(counter_set, counters)| DeviceCounterConsumption {
-            counter_set,
-            counters,
-            ..DeviceCounterConsumption::default()
-        };
-        of_node.chain(own).map(consumption).collect()
+        consumptions(of_node, own)
     }
+
+    /// What each device takes that claims hold and that is no offer any more: members of a group that are put together
+    /// otherwise by now, or one whose driver is not there. Without this the scheduler would give the same away again.
+    ///
+    /// Of an accelerator that is not known now nothing is left to take. One whose partitions are not known now has one
+    /// counter for all, of which the first takes all: below zero it would block the pool.
+    pub(crate) fn of_unseen<'b>(
+        &self,
+        unseen: impl Iterator<Item = &'b PreparedDevice>,
+    ) -> Vec<Vec<DeviceCounterConsumption>> {
+        let mut left: Vec<u32> = self.accelerators.iter().map(|one| slices(one)).collect();
+        let of_device = |device: &PreparedDevice| {
+            let mut of_node: BTreeMap<usize, BTreeMap<String, Counter>> = BTreeMap::new();
+            let mut own = None;
+            for used in device.uses() {
+                let known = self.accelerators.iter().position(|one| one.name() == used.accelerator);
+                let Some((index, accelerator)) = known.map(|index| (index, self.accelerators[index])) else { continue };
+                let taken = used.placement.map_or(slices(accelerator), |_| 1).min(left[index]);
+                if taken == 0 {
+                    continue;
+                }
+                left[index] -= taken;
+                let counters = of_node.entry(index / COUNTERS_PER_SET).or_default();
+                counters.insert(used.accelerator.to_string(), counter(taken));
+                let total = accelerator.partitioning.as_ref().map_or(0, Partitioning::slices);
+                own = used.placement.filter(|placement| placement.end() <= total).map(|placement| {
+                    // Of its engines nothing is known.
+                    (used.accelerator.to_string(), own_counters(Resources::default(), placement))
+                });
+            }
+            consumptions(of_node, own)
+        };
+        unseen.map(of_device).collect()
+    }
+}
+
+fn consumptions(
+    of_node: BTreeMap<usize, BTreeMap<String, Counter>>,
+    own: Option<(String, BTreeMap<String, Counter>)>,
+) -> Vec<DeviceCounterConsumption> {
+    let of_node = of_node.into_iter().map(|(index, counters)| (node_set(index), counters));
+    let consumption = |(counter_set, counters)| DeviceCounterConsumption {
+        counter_set,
+        counters,
+        ..DeviceCounterConsumption::default()
+    };
+    of_node.chain(own).map(consumption).collect()
 }
 
 fn node_set(index: usize) -> String {

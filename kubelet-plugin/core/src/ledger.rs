@@ -41,10 +41,10 @@ impl Ledger {
             .map(|record| &record.claim)
     }
 
-    /// How the devices are published that some claim holds, by name.
-    pub fn held_as_published(&self) -> BTreeMap<&DeviceName, &Device> {
+    /// The devices that some claim holds and how they are published, by name.
+    pub fn held_as_published(&self) -> BTreeMap<&DeviceName, (&PreparedDevice, &Device)> {
         let held = self.records().flat_map(Record::holds);
-        held.filter_map(|device| Some((&device.device, device.published_as.as_ref()?))).collect()
+        held.filter_map(|device| Some((&device.device, (device, device.published_as.as_ref()?)))).collect()
     }
 
     /// Every device that some claim holds.

@@ -285,12 +285,17 @@ impl Inventory {
         }
     }
 
-    /// Whether a device of a prepared claim can still be used.
+    /// Whether a device of a prepared claim can still be used. A group can as long as its members can: accelerators that
+    /// came or went since may have put them together otherwise.
     ///
     /// # Errors
     /// [`Refusal::Gone`] and [`Refusal::Lost`].
-    pub fn check(&self, name: &DeviceName) -> Result<(), Refusal> {
-        self.ready(name).map(|_| ())
+    pub fn check(&self, prepared: &PreparedDevice) -> Result<(), Refusal> {
+        let members = || prepared.uses.iter().map(|used| &used.accelerator);
+        match self.ready(&prepared.device) {
+            Err(Refusal::Gone(_)) if members().len() > 1 => members().try_for_each(|one| self.ready(one).map(|_| ())),
+            ready => ready.map(|_| ()),
+        }
     }
 }
 
@@ -417,6 +422,24 @@ mod tests {
         assert_eq!(plan(["a", "a", "a", "a"]), [1, 0, 0, 0]);
         assert_eq!(plan(["a", "b", "b", "a"]), [1, 1, 0, 0]);
         assert_eq!(plan(["a", "b", "c", "d"]), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_group_can_be_used_as_long_as_its_members_can() {
+        let used = |bus| crate::Use { accelerator: crate::testing::gpu(bus).name(), placement: None };
+        let addresses = [2, 3].map(|bus| crate::testing::gpu(bus).address);
+        let group = PreparedDevice {
+            device: DeviceName::group(&addresses),
+            uses: vec![used(2), used(3)],
+            ..crate::testing::record("uid-1", 2).devices.remove(0)
+        };
+        // None of these inventories offers groups: what is put together now does not matter.
+        assert_eq!(gpus(&[1, 2, 3]).check(&group), Ok(()));
+        assert!(matches!(gpus(&[1, 2]).check(&group), Err(Refusal::Gone(member)) if member == used(3).accelerator));
+        let lost = gpus(&[2, 3]).unreachable("its driver no longer answers for it");
+        assert!(matches!(lost.check(&group), Err(Refusal::Lost { .. })));
+        let single = PreparedDevice { uses: vec![used(2)], ..group };
+        assert!(matches!(gpus(&[2]).check(&single), Err(Refusal::Gone(_))));
     }
 
     #[test]

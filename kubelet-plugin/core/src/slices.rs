@@ -61,9 +61,14 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         };
         marked(device, *offer.condition() != Condition::Ready, features)
     });
-    let unseen = ledger.held_as_published().into_iter().filter(|(name, _)| inventory.offer(name).is_none());
-    let devices: Vec<ApiDevice> =
-        seen.chain(unseen.map(|(_, device)| marked(device.clone(), true, features))).collect();
+    let unseen = ledger.held_as_published().into_values();
+    let unseen: Vec<_> = unseen.filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
+    let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
+    let unseen = unseen.iter().enumerate().map(|(index, (_, device))| {
+        let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
+        marked(ApiDevice { consumes_counters, ..(*device).clone() }, true, features)
+    });
+    let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
     let of_counters = sets.chunks(SETS_PER_SLICE).map(|chunk| (Some(chunk.to_vec()), None));
     let of_devices = devices.chunks(DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk.to_vec())));
@@ -190,7 +195,7 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{gpus, ledger, pool, record};
+    use crate::testing::{allocation, claim_ref, gpu, gpus, granted, identity, ledger, pool, record};
 
     fn nobody() -> Ledger {
         Ledger::default()
@@ -244,6 +249,36 @@ mod tests {
         assert_eq!(names_and_taints(Features::default(), &other, first()), [(two.clone(), false), (one.clone(), true)]);
         assert_eq!(names_and_taints(without, &other, first()), [(two.clone(), false), (one, false)]);
         assert_eq!(names_and_taints(Features::default(), &other, nobody()), [(two, false)]);
+    }
+
+    #[test]
+    fn what_a_claim_holds_takes_its_counters_also_when_it_is_no_offer_any_more() {
+        let offering = Offering { groups: true, ..Offering::NOTHING };
+        let node = |buses: &[u8]| {
+            let accelerators = buses.iter().map(|bus| gpu(*bus)).collect();
+            let found = tessera_driver::Discovery { accelerators, ..Default::default() };
+            Inventory::new(offering).after(&found, &Default::default())
+        };
+        // A claim has both of two; then there is a third, or one of them is not seen by an agent that starts.
+        let group =
+            node(&[1, 2]).names().map(|(name, _)| name).find(|name| name.as_str().starts_with("group")).unwrap();
+        let allocated = crate::Allocation { device: group.clone(), ..allocation("gpu", 1) };
+        let edits = |_: crate::Part<'_>| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
+        let claim = claim_ref("uid-1");
+        let granted = granted(&[allocated]);
+        let record = crate::plan(&identity(), &claim, &granted, &node(&[1, 2]), &nobody(), edits).unwrap();
+        let ledger = ledger([record]);
+        let taken = |buses: &[u8]| -> Vec<String> {
+            let slices = slices(&pool(), &node(buses), Features::default(), &ledger);
+            let mut devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+            let held = devices.find(|device| device.name == group.as_str()).unwrap();
+            let sets = held.consumes_counters.iter().flatten();
+            sets.flat_map(|set| set.counters.keys().map(|name| format!("{} {name}", set.counter_set))).collect()
+        };
+        let [one, two] = [1, 2].map(|bus| format!("accelerators-0 {}", gpu(bus).name()));
+        assert_eq!(taken(&[1, 2]), [one, two.clone()], "as it is offered");
+        assert_eq!(taken(&[2, 3]), [two]);
+        assert_eq!(taken(&[3]), [""; 0]);
     }
 
     #[test]
