@@ -8,6 +8,11 @@ use crate::Accelerator;
 ///
 /// A backend is asked again and again, from one thread, for as long as the agent runs: drivers come and go under it.
 pub trait Backend: Send {
+    /// Whether anything of the vendor is on the node: a device on the bus, whoever has it, or the software without which no
+    /// device answers. What is not even there is not worth a look, and nothing is said about it. Reads few files and loads
+    /// nothing.
+    fn is_present(&self) -> bool;
+
     /// Looks at the hardware as it is now.
     ///
     /// # Errors

@@ -66,6 +66,19 @@ fn eight_h100() {
 }
 
 #[test]
+fn a_vendor_is_present_by_its_bus_or_its_driver() {
+    let empty = tempfile::tempdir().unwrap();
+    let present = |root: &Root| Nvidia::new(root.clone(), Session::new(root.clone())).is_present();
+    assert!(!present(&Root::new(empty.path(), "/")));
+    let node = Node::new("dgx-h100");
+    assert!(present(&node.root()));
+    (0..8).for_each(|gpu| node.run(&format!("set {gpu} present=false")));
+    assert!(present(&node.root()), "its driver is installed");
+    let (bus, driver) = (Node::new("dgx-h100"), Root::new(empty.path(), "/"));
+    assert!(Nvidia::new(bus.root(), Session::new(driver)).is_present(), "its driver may still be installed");
+}
+
+#[test]
 fn every_profile_has_every_attribute_on_every_device_of_a_model() {
     for profile in Profile::names() {
         let found = Node::new(profile).backend().discover().unwrap();

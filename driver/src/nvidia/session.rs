@@ -26,6 +26,11 @@ impl Session {
         Self { driver_root, open: Arc::default() }
     }
 
+    /// Whether there is an NVML to open.
+    pub(super) fn is_installed(&self) -> bool {
+        library::find(&self.driver_root).is_some()
+    }
+
     /// Does something that NVML stands in the way of, since it has every GPU's node open: closes it, and keeps it closed
     /// until then. What takes long is not to be done so: everybody waits.
     pub(super) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
