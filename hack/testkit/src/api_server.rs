@@ -177,7 +177,12 @@ impl ApiServer {
         self.shared.state().faults.add(resource, times, fault);
     }
 
-    /// Ends what [`ApiServer::fail`] began.
+    /// Refuses to store slices of a driver, as an admission policy may.
+    pub fn refuse_slices_of(&self, driver: &str) {
+        self.shared.state().faults.refuse_slices_of(driver);
+    }
+
+    /// Ends what [`ApiServer::fail`] and [`ApiServer::refuse_slices_of`] began.
     pub fn fail_no_more(&self) {
         self.shared.state().faults.clear();
     }

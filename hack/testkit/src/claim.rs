@@ -59,6 +59,13 @@ impl Claim {
         self.result(json!({"request": request, "driver": Self::DRIVER, "pool": Self::POOL, "device": device}))
     }
 
+    /// With one more device of another driver of this node for a request.
+    #[must_use]
+    pub fn device_of(self, driver: &str, request: &str, device: &str) -> Self {
+        let pool = format!("node-1/{driver}");
+        self.result(json!({"request": request, "driver": driver, "pool": pool, "device": device}))
+    }
+
     /// With a device that is for watching only.
     #[must_use]
     pub fn admin(self, request: &str, device: &str) -> Self {

@@ -122,6 +122,16 @@ impl Node {
         Plugin::connect(Path::new(&last.info.endpoint)).await
     }
 
+    /// Connects to the agent that registered last for a driver.
+    ///
+    /// # Panics
+    /// When none has, or it is gone.
+    pub async fn plugin_of(&self, driver: &str) -> Plugin {
+        let registrations = self.kubelet().registrations();
+        let last = registrations.iter().rfind(|registered| registered.info.name == driver).expect("a registration");
+        Plugin::connect(Path::new(&last.info.endpoint)).await
+    }
+
     /// Starts a kubelet 1.37 that wipes no slices, since most tests count the agent's writes.
     pub fn start_kubelet(&mut self, answer: Answer) {
         let pace = Pace::REAL;
@@ -177,9 +187,17 @@ impl Node {
 
     /// The devices in the API server's slices.
     pub fn devices(&self) -> Vec<Value> {
-        let slices = self.api.slices();
-        slices.iter().flat_map(|slice| slice["spec"]["devices"].as_array().cloned().unwrap_or_default()).collect()
+        devices(self.api.slices().iter())
     }
+
+    /// The devices in the slices of a driver.
+    pub fn devices_of(&self, driver: &str) -> Vec<Value> {
+        devices(self.api.slices().iter().filter(|slice| slice["spec"]["driver"] == driver))
+    }
+}
+
+fn devices<'s>(slices: impl Iterator<Item = &'s Value>) -> Vec<Value> {
+    slices.flat_map(|slice| slice["spec"]["devices"].as_array().cloned().unwrap_or_default()).collect()
 }
 
 impl Drop for Node {

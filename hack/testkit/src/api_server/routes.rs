@@ -60,6 +60,9 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
     }
     let only_metadata = wants_metadata(request.headers());
     let body = body(request).await;
+    if shared.state().faults.refuses(&body) {
+        return answer::failure(422, "Invalid", "ordered by the test");
+    }
     let result = match verb {
         "get" => {
             let found = shared.state().objects.get(&key).cloned();
@@ -105,6 +108,9 @@ async fn all(
     match verb {
         "create" => {
             let object = body(request).await;
+            if shared.state().faults.refuses(&object) {
+                return answer::failure(422, "Invalid", "ordered by the test");
+            }
             let key = Key::of(resource, &object);
             match shared.write(|state| state.objects.create(resource, object)) {
                 Ok(object) => answer::object(StatusCode::CREATED, &object),

@@ -118,7 +118,10 @@ async fn attempt(life: &Arc<Life>, socket: &Path, stop: &CancellationToken) -> R
         }
         Answer::Refuse(reason) => Err(reason.clone()),
         Answer::RefuseOnce(reason) if life.journal.write().registered.is_empty() => Err(reason.clone()),
-        Answer::RefuseOnce(_) | Answer::Confirm => life.register(socket, &info, service, stop),
+        Answer::RefuseDriver { driver, reason } if *driver == info.name => Err(reason.clone()),
+        Answer::RefuseOnce(_) | Answer::RefuseDriver { .. } | Answer::Confirm => {
+            life.register(socket, &info, service, stop)
+        }
     };
     let told = notify(socket, result.clone()).await;
     match (result, told) {

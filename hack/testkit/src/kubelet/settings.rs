@@ -11,6 +11,13 @@ pub enum Answer {
     Refuse(String),
     /// That it is refused, the first time; afterwards that it is registered, if this version ever tries again.
     RefuseOnce(String),
+    /// One driver that it is refused, for this reason, and all others that they are registered.
+    RefuseDriver {
+        /// The driver.
+        driver: String,
+        /// Why.
+        reason: String,
+    },
     /// Nothing, as kubelets 1.34 and 1.35 after a failed step.
     Nothing,
 }

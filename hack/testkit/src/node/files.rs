@@ -42,7 +42,12 @@ impl Node {
 
     /// The names of the files with the agent's records, and of what else is there but what all claims share.
     pub fn records(&self) -> Vec<String> {
-        let mut names = names(&self.state_dir().join(Claim::DRIVER));
+        self.records_of(Claim::DRIVER)
+    }
+
+    /// The same of a driver.
+    pub fn records_of(&self, driver: &str) -> Vec<String> {
+        let mut names = names(&self.state_dir().join(driver));
         names.retain(|name| name != "changes" && name != "agents" && !name.starts_with("publisher-"));
         names
     }
