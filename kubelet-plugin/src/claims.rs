@@ -79,11 +79,7 @@ impl Claims {
         let Parts { identity, host, client, observed, disk, works, metrics, notices } = parts;
         let claims = Self { identity, host, client, observed, disk, works, busy: Locks::default(), metrics, notices };
         let prepared = claims.in_ledger(|ledger| Ok(ledger.ledger().records().count()))?;
-        info!(claims = prepared, "took over the ledger");
-        if claims.disk.ledger.is_alone() {
-            // What an agent that died in the middle of a write left; one that lives may be about to use it.
-            claims.disk.specs.sweep().inspect_err(|error| warn!(%error, "cannot clear up the CDI directory")).ok();
-        }
+        info!(driver = %claims.identity.driver, claims = prepared, "took over the ledger");
         claims.sweep(true);
         Ok(claims)
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tessera_core::Offering;
 use tessera_driver::nvidia::LoaderCache;
@@ -50,6 +51,21 @@ pub struct HardwareOptions {
     /// What is offered besides whole accelerators and the partitions that were made by hand.
     #[arg(long, global = true, env = "TESSERA_OFFER", value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub offer: Vec<Offer>,
+    /// Whose accelerators are served, each family by a DRA driver of its own [default: all].
+    ///
+    /// A driver is served as soon as its hardware is on this node: a device on the PCI bus, or its vendor's software. Until
+    /// then it is not registered with the kubelet and publishes nothing; the node is looked at again each --rescan second,
+    /// so that nothing has to be restarted. It is served too while claims that it prepared are still there. Once it is, it is
+    /// until the agent ends, with an empty pool if the hardware goes. One that fails keeps no other from being served.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_DRIVERS",
+        value_delimiter = ',',
+        value_name = "FAMILY",
+        value_parser = PossibleValuesParser::new(crate::backends::words())
+    )]
+    pub drivers: Vec<String>,
     /// Name of the DRA driver for NVIDIA GPUs: sockets, CDI kind, slices and metrics follow it.
     #[arg(
         long,
@@ -128,7 +144,9 @@ pub struct RunOptions {
     /// Address that serves /healthz, /readyz and /metrics; port 0 takes a free one, "off" serves none.
     #[arg(long, env = "TESSERA_HTTP", default_value = "127.0.0.1:9464", value_name = "ADDRESS", value_parser = http_address)]
     pub http: Http,
-    /// Seconds between two looks at the hardware, 0.05 to 3600.
+    /// Seconds between two looks at the hardware, 0.05 to 3600. What the kernel tells of (a device comes, goes or changes its
+    /// driver) is looked at without waiting for that, where its messages arrive: in the network namespaces of the node
+    /// and of pods that share its users.
     #[arg(long, env = "TESSERA_RESCAN", default_value = "1", value_name = "SECONDS", value_parser = seconds)]
     pub rescan: Duration,
     /// Seconds between two comparisons of the ledger with the files, the kubelet's pods and the API server, 0.05 to 3600.

@@ -5,25 +5,36 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tessera_vocabulary::DriverName;
 
-/// The kubelet's directories that the agent works in.
+/// The kubelet's directories that a driver works in.
+#[derive(Debug)]
 pub(crate) struct Directories {
     registry: PathBuf,
     plugin: PathBuf,
 }
 
+/// Whether it is a kubelet's directory: the kubelet makes the registry.
+pub(crate) fn check(kubelet: &Path) -> anyhow::Result<()> {
+    if !registry(kubelet).is_dir() {
+        bail!(
+            "--kubelet-dir {}: it has no directory plugins_registry; it must be the root directory of this node's \
+             running kubelet (its --root-dir)",
+            kubelet.display()
+        );
+    }
+    Ok(())
+}
+
+fn registry(kubelet: &Path) -> PathBuf {
+    kubelet.join("plugins_registry")
+}
+
 impl Directories {
-    /// The kubelet makes the registry; the driver's own directory is the agent's to make.
-    pub(crate) fn check(kubelet: &Path, driver: &str) -> anyhow::Result<Self> {
-        let registry = kubelet.join("plugins_registry");
-        if !registry.is_dir() {
-            bail!(
-                "--kubelet-dir {}: it has no directory plugins_registry; it must be the root directory of this node's \
-                 running kubelet (its --root-dir)",
-                kubelet.display()
-            );
-        }
-        let plugin = kubelet.join("plugins").join(driver);
+    /// Those of a driver. Its own one is the agent's to make.
+    pub(crate) fn of(driver: &DriverName, kubelet: &Path) -> anyhow::Result<Self> {
+        let registry = registry(kubelet);
+        let plugin = kubelet.join("plugins").join(driver.as_str());
         DirBuilder::new()
             .recursive(true)
             .mode(0o750)

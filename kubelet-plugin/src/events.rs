@@ -1,18 +1,20 @@
 //! Notices become events of the Node object.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tessera_core::ClaimRef;
+use tessera_vocabulary::DriverName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::api;
 use crate::bucket::Bucket;
-use crate::notices::Notice;
+use crate::notices::{Notice, Told};
 
 /// So many events pass at once, and then one each interval: whatever goes wrong here, the API server is spared.
 const BURST: u32 = 20;
@@ -21,14 +23,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The API server refuses an event whose note has more bytes.
 const NOTE_BYTES: usize = 1024;
 
-/// Writes events until stopped. One that cannot be written is lost: the log and the metrics have it.
-pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Receiver<Notice>, stop: CancellationToken) {
-    let reporter = Reporter { controller: "tessera-agent".to_owned(), instance: Some(node.clone()) };
-    let recorder = Recorder::new(client, reporter);
+/// Writes the events of all drivers until stopped. One that cannot be written is lost: the log and the metrics have it.
+pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Receiver<Told>, stop: CancellationToken) {
+    let mut recorders = BTreeMap::new();
     let regarding = self::node(&node);
     let mut bucket = Bucket::new(BURST, BETWEEN_EVENTS);
-    while let Some(Some(notice)) = stop.run_until_cancelled(notices.recv()).await {
-        let event = event(&notice);
+    while let Some(Some((driver, notice))) = stop.run_until_cancelled(notices.recv()).await {
+        let event = event(&driver, &notice);
+        let recorder = recorders.entry(driver.clone()).or_insert_with(|| recorder(client.clone(), &driver));
         let sending = async {
             bucket.take().await;
             tokio::time::timeout(CALL_TIMEOUT, recorder.publish(&event, &regarding)).await
@@ -39,6 +41,11 @@ pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Recei
             Some(Ok(Ok(()))) | None => {}
         }
     }
+}
+
+/// One for each driver: what two of them tell alike is no series.
+fn recorder(client: Client, driver: &DriverName) -> Recorder {
+    Recorder::new(client, Reporter { controller: "tessera-agent".to_owned(), instance: Some(driver.to_string()) })
 }
 
 /// The UID is the name, as in the kubelet's own events: `kubectl describe node` looks for both.
@@ -54,7 +61,7 @@ fn node(name: &str) -> ObjectReference {
 
 /// The claim is what tells two events of one reason apart: the recorder makes a series of those that are alike, and only
 /// the first of a series is told.
-fn event(notice: &Notice) -> Event {
+fn event(driver: &DriverName, notice: &Notice) -> Event {
     let unnamed = |uid: &str| ObjectReference {
         api_version: Some("resource.k8s.io/v1".to_owned()),
         kind: Some("ResourceClaim".to_owned()),
@@ -66,7 +73,7 @@ fn event(notice: &Notice) -> Event {
         name: Some(claim.name.clone()),
         ..unnamed(claim.uid.as_str())
     };
-    let mut note = notice.to_string();
+    let mut note = format!("{driver}: {notice}");
     note.truncate(note.floor_char_boundary(NOTE_BYTES));
     Event {
         type_: if notice.is_warning() { EventType::Warning } else { EventType::Normal },
@@ -90,14 +97,15 @@ mod tests {
     fn what_happened_to_two_claims_is_told_twice() {
         let stray = |uid: &str| Notice::StrayRemoved { file: format!("tessera.gpu.nvidia.com-claim_{uid}.json") };
         for (one, other) in [(set_aside("uid-1", "a"), set_aside("uid-2", "a")), (stray("uid-1"), stray("uid-2"))] {
-            let related = [one, other].map(|notice| event(&notice).secondary.and_then(|claim| claim.uid));
+            let related = [one, other]
+                .map(|notice| event(&DriverName::nvidia_gpu(), &notice).secondary.and_then(|claim| claim.uid));
             assert_eq!(related, [Some("uid-1".to_owned()), Some("uid-2".to_owned())]);
         }
     }
 
     #[test]
     fn a_note_is_cut_to_what_the_server_takes() {
-        let note = event(&set_aside("uid-1", &"é".repeat(2000))).note.unwrap();
+        let note = event(&DriverName::nvidia_gpu(), &set_aside("uid-1", &"é".repeat(2000))).note.unwrap();
         assert!((NOTE_BYTES - 1..=NOTE_BYTES).contains(&note.len()), "{}", note.len());
     }
 }

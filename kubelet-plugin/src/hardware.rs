@@ -1,20 +1,21 @@
 //! The thread that looks at the hardware: NVML blocks, and may block for long, so it never runs on an async worker.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tessera_core::{Inventory, Offering};
 use tessera_driver::{Backend, Work};
-use tessera_vocabulary::{DeviceName, PciAddress};
+use tessera_vocabulary::{DeviceName, DriverName, PciAddress};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::bell::{Bell, Heard};
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
+use crate::uevents::Uevents;
 
 /// How often it is checked whether a look hangs.
 const PULSE: Duration = Duration::from_secs(5);
@@ -23,12 +24,17 @@ const LOOKS: u32 = 5;
 /// A look at many GPUs whose driver has to be woken for each takes seconds; what takes longer than this hangs.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// A device that comes or goes is told of in several messages, and its files come or go a moment after the first: so long
+/// is waited before the look, and what is told meanwhile needs no look of its own.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// What the hardware was like at the last look. `None` before the first.
 pub(crate) type Observed = watch::Receiver<Option<Inventory>>;
 
 /// What is known of the hardware, and the way to say that it was changed since the last look. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Hardware {
+    driver: DriverName,
     observed: Arc<watch::Sender<Option<Inventory>>>,
     meanwhile: Arc<Mutex<Meanwhile>>,
 }
@@ -61,8 +67,8 @@ impl Drop for Working<'_> {
 
 impl Hardware {
     /// Before the first look.
-    pub(crate) fn new() -> Self {
-        Self { observed: Arc::new(watch::Sender::new(None)), meanwhile: Arc::default() }
+    pub(crate) fn new(driver: DriverName) -> Self {
+        Self { driver, observed: Arc::new(watch::Sender::new(None)), meanwhile: Arc::default() }
     }
 
     /// What was seen, now and from now on.
@@ -132,7 +138,7 @@ impl Hardware {
             }
             let changed = current.as_ref() != Some(&seen);
             if changed {
-                info!(devices = seen.devices().len(), "the hardware changed");
+                info!(driver = %self.driver, devices = seen.devices().len(), "the hardware changed");
                 *current = Some(seen.clone());
             }
             changed
@@ -143,39 +149,70 @@ impl Hardware {
 
 /// Stops the thread when dropped; a look that hangs is not waited for.
 pub(crate) struct Watching {
-    _stop: mpsc::Sender<()>,
+    bell: Bell,
     /// When the look began that is under way.
     begun: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Watching {
-    /// Tells of a look that hangs, until stopped: the thread itself cannot.
-    pub(crate) async fn watch_over(self, metrics: Metrics, notices: Notices, stop: CancellationToken) {
+    /// Tells of a look that hangs, until stopped: the thread itself cannot. Has it look at once when the kernel tells of
+    /// a device.
+    pub(crate) async fn watch_over(
+        self,
+        mut uevents: Uevents,
+        metrics: Metrics,
+        notices: Notices,
+        stop: CancellationToken,
+    ) {
         let mut told = false;
-        while stop.run_until_cancelled(tokio::time::sleep(PULSE)).await.is_some() {
-            let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            let took = begun.map(|begun| begun.elapsed()).unwrap_or_default();
-            metrics.looking_since(took);
-            if took >= SILENCE && !told {
-                notices.tell(Notice::HardwareSilent { seconds: took.as_secs() });
+        let mut pulse = tokio::time::interval(PULSE);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Ok(()) = uevents.changed() => self.bell.ring(),
+                _ = pulse.tick() => {
+                    let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+                    let took = begun.map(|begun| begun.elapsed()).unwrap_or_default();
+                    metrics.looking_since(took);
+                    if took >= SILENCE && !told {
+                        notices.tell(Notice::HardwareSilent { seconds: took.as_secs() });
+                    }
+                    told = took >= SILENCE;
+                }
             }
-            told = took >= SILENCE;
         }
     }
 }
 
-/// Looks at the hardware now and then every `interval`, and tells when something changed.
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.bell.end();
+    }
+}
+
+/// How hardware is looked at.
+pub(crate) struct Looks {
+    /// The way to it.
+    pub(crate) backend: Box<dyn Backend>,
+    /// So long after a look comes the next, if the kernel tells of nothing before.
+    pub(crate) interval: Duration,
+    /// What is offered besides whole accelerators.
+    pub(crate) offering: Offering,
+    /// Where it is counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// Looks at the hardware now and again and again, and tells when something changed.
 /// `in_use` names the accelerators that claims have: they are never forgotten. It reads what other agents changed.
 pub(crate) fn watch(
     hardware: &Hardware,
-    mut backend: impl Backend + 'static,
-    interval: Duration,
-    offering: Offering,
+    looks: Looks,
     in_use: impl Fn() -> BTreeSet<DeviceName> + Send + 'static,
-    metrics: Metrics,
 ) -> std::io::Result<Watching> {
+    let Looks { mut backend, interval, offering, metrics } = looks;
     let watched = hardware.clone();
-    let (stop, stopped) = mpsc::channel::<()>();
+    let bell = Bell::default();
+    let rung = bell.clone();
     let begun = Arc::<Mutex<Option<Instant>>>::default();
     let looking = Arc::clone(&begun);
     thread::Builder::new().name("hardware".to_owned()).spawn(move || {
@@ -197,25 +234,40 @@ pub(crate) fn watch(
             };
             *looking.lock().unwrap_or_else(PoisonError::into_inner) = None;
             if now_wrong != trouble {
-                report(&now_wrong, next.devices().len());
+                report(&watched.driver, &now_wrong, next.devices().len());
                 trouble = now_wrong;
             }
             metrics.observed(&next);
             inventory = watched.tell(next);
-            if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+            let heard = match rung.wait(interval) {
+                Heard::Ring => settled(&rung),
+                heard => heard,
+            };
+            if heard == Heard::End {
                 return;
             }
         }
     })?;
-    Ok(Watching { _stop: stop, begun })
+    Ok(Watching { bell, begun })
+}
+
+/// Waits until all that belongs to what was told is there; what rings meanwhile belongs to it.
+fn settled(bell: &Bell) -> Heard {
+    let until = Instant::now() + SETTLE;
+    loop {
+        match bell.wait(until.saturating_duration_since(Instant::now())) {
+            Heard::Ring => {}
+            heard => return heard,
+        }
+    }
 }
 
 /// Said once for each change, not at each look.
-fn report(trouble: &str, devices: usize) {
+fn report(driver: &DriverName, trouble: &str, devices: usize) {
     if trouble.is_empty() {
-        info!(devices, "the hardware answers again");
+        info!(%driver, devices, "the hardware answers again");
     } else {
-        warn!(devices, trouble, "hardware trouble; looking again soon");
+        warn!(%driver, devices, trouble, "hardware trouble; looking again soon");
     }
 }
 
@@ -251,7 +303,7 @@ mod tests {
     fn what_is_undone_between_a_look_and_its_telling_is_not_told() {
         let address = "0000:1b:00.0".parse().unwrap();
         let work = Work::Pass { accelerator: address };
-        let hardware = Hardware::new();
+        let hardware = Hardware::new(DriverName::nvidia_gpu());
         // What was undone before a look is seen as it is.
         hardware.undone(&work);
         let seen = hardware.look(|| passed(address));
@@ -266,7 +318,7 @@ mod tests {
     #[test]
     fn what_does_not_answer_while_it_is_worked_on_is_not_lost() {
         let address = "0000:1b:00.0".parse().unwrap();
-        let hardware = Hardware::new();
+        let hardware = Hardware::new(DriverName::nvidia_gpu());
         let known = hardware.tell(hardware.look(|| passed(address)));
         let lost = || known.unreachable("it has no driver");
         let during = hardware.working_on(address);
@@ -284,7 +336,7 @@ mod tests {
     #[test]
     fn a_look_that_something_is_undone_under_is_repeated() {
         let address = "0000:1b:00.0".parse().unwrap();
-        let hardware = Hardware::new();
+        let hardware = Hardware::new(DriverName::nvidia_gpu());
         let mut looks = 0;
         hardware.look(|| {
             looks += 1;

@@ -6,31 +6,22 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
-
-/// What has to be true before the node can be given work.
-#[derive(Clone)]
-pub(crate) struct Readiness {
-    /// The kubelet has confirmed the registration.
-    pub(crate) registered: watch::Receiver<bool>,
-    /// The slices are as they should be.
-    pub(crate) published: watch::Receiver<bool>,
-}
+use crate::metrics::NodeMetrics;
+use crate::readiness::Readiness;
 
 #[derive(Clone)]
 struct Shared {
     readiness: Readiness,
-    metrics: Metrics,
+    metrics: NodeMetrics,
 }
 
 /// Serves until stopped.
 pub(crate) async fn serve(
     listener: TcpListener,
     readiness: Readiness,
-    metrics: Metrics,
+    metrics: NodeMetrics,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -42,14 +33,13 @@ pub(crate) async fn serve(
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
-    let registered = *shared.readiness.registered.borrow();
-    let published = *shared.readiness.published.borrow();
-    let code = if registered && published { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("registered with the kubelet: {registered}\nslices published: {published}\n"))
+    let code = if shared.readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, shared.readiness.to_string())
 }
 
 async fn encoded(State(shared): State<Shared>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    shared.readiness.wanted().iter().for_each(|(driver, ready)| shared.metrics.ready(driver, *ready));
     match shared.metrics.encode() {
         Ok(body) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], body),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()),

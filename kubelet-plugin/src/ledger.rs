@@ -2,9 +2,10 @@
 //! other, the kubelet may call either.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tessera_core::{ClaimUid, Ledger, StoredRecord};
@@ -21,6 +22,9 @@ use crate::store::{Store, StoreError};
 const CHANGES: u64 = 0;
 const AGENTS_STARTED: u64 = 8;
 
+/// The file of a ledger that is locked for as long as an agent serves its driver.
+const ALIVE: &str = "agents";
+
 /// The one truth about who holds what on this node.
 #[derive(Debug)]
 pub(crate) struct SharedLedger {
@@ -29,9 +33,8 @@ pub(crate) struct SharedLedger {
     /// Locked while an agent works with the records; holds the number of changes that were ever made to them, and then
     /// the number of agents that were ever started.
     changes: File,
-    /// Locked for as long as an agent lives, so that another one can tell.
+    /// Locked, so that another agent can tell that this one is alive.
     _alive: File,
-    alone: bool,
     /// A panic while it is locked does no harm: what is on disk is read again when the number of changes differs.
     known: Mutex<Known>,
     /// Who is to know of what another agent undid, once there is one.
@@ -53,6 +56,20 @@ pub(crate) struct Transaction<'a> {
     known: &'a mut Known,
 }
 
+/// Whether no agent serves any driver whose ledger is in a directory of this one: neither another process nor, so far,
+/// this. Where that cannot be known, somebody may.
+pub(crate) fn nobody_serves(state: &Path) -> bool {
+    let entries = match fs::read_dir(state) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+    };
+    let unused = |directory: PathBuf| match File::open(directory.join(ALIVE)) {
+        Ok(alive) => alive.try_lock().is_ok(),
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    };
+    entries.into_iter().all(|entry| entry.is_ok_and(|entry| unused(entry.path())))
+}
+
 impl SharedLedger {
     /// Opens the ledger in the store's directory and reads it.
     pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics, notices: Notices) -> Result<Self, StoreError> {
@@ -62,12 +79,10 @@ impl SharedLedger {
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
             file.map_err(|source| StoreError::new(path, source))
         };
-        let (changes, alive) = (open("changes")?, open("agents")?);
-        let alone = alive.try_lock().is_ok();
-        // From exclusive to shared, or to shared beside the other agent's.
-        alive.lock_shared().map_err(|source| StoreError::new(store.directory().join("agents"), source))?;
+        let (changes, alive) = (open("changes")?, open(ALIVE)?);
+        alive.lock_shared().map_err(|source| StoreError::new(store.directory().join(ALIVE), source))?;
         let (known, hardware) = (Mutex::default(), OnceLock::new());
-        let shared = Self { store, boot_id, changes, _alive: alive, alone, known, hardware, metrics, notices };
+        let shared = Self { store, boot_id, changes, _alive: alive, known, hardware, metrics, notices };
         shared.exclusively(|_| ())?;
         Ok(shared)
     }
@@ -90,11 +105,6 @@ impl SharedLedger {
         self.metrics.claims(known.ledger.records().count());
         self.changes.unlock().map_err(failed)?;
         result
-    }
-
-    /// Whether no other agent was alive on the node when this one started.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.alone
     }
 
     /// Every accelerator that some claim has, or a part of it; as far as is known if the records cannot be read.
@@ -210,12 +220,13 @@ impl Transaction<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::testing::metrics;
+    use crate::notices::testing::notices;
     use crate::store::testing::record;
 
     fn open(directory: &std::path::Path) -> SharedLedger {
-        let metrics = Metrics::new("test");
         let store = Store::open(directory.to_owned()).unwrap();
-        SharedLedger::open(store, "boot".to_owned(), metrics.clone(), Notices::new(metrics).0).unwrap()
+        SharedLedger::open(store, "boot".to_owned(), metrics(), notices()).unwrap()
     }
 
     fn uids(ledger: &SharedLedger) -> Vec<String> {
@@ -235,6 +246,20 @@ mod tests {
         other.exclusively(|ledger| ledger.remove(&"uid-1".parse().unwrap())).unwrap().unwrap();
         assert_eq!(uids(&one), ["uid-2"]);
         assert_eq!(uids(&open(directory.path())), ["uid-2"]);
+    }
+
+    #[test]
+    fn a_ledger_says_that_somebody_serves() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(nobody_serves(&state.path().join("missing")) && nobody_serves(state.path()));
+        std::fs::write(state.path().join("a-file"), "").unwrap();
+        let one = open(&state.path().join("gpu.nvidia.com"));
+        let other = open(&state.path().join("tpu.google.com"));
+        assert!(!nobody_serves(state.path()));
+        drop(one);
+        assert!(!nobody_serves(state.path()), "the other driver's agent writes to the same directory of CDI specs");
+        drop(other);
+        assert!(nobody_serves(state.path()));
     }
 
     #[test]

@@ -6,11 +6,15 @@
 pub mod cli;
 
 mod api;
+mod backends;
+mod bell;
 mod bucket;
 mod claims;
 mod directories;
 mod disk;
 mod dra;
+mod driver;
+mod errors;
 mod events;
 mod hardware;
 mod health;
@@ -19,16 +23,22 @@ mod inspect;
 mod ledger;
 mod locks;
 mod metrics;
+mod node;
 mod notices;
 mod pod_resources;
 mod precedence;
 mod publisher;
+mod readiness;
 mod reconciler;
 mod registration;
+mod rounds;
 mod run;
+mod serving;
 mod sockets;
 mod store;
+mod uevents;
 mod works;
 
+pub use errors::told;
 pub use inspect::inspect;
 pub use run::run;

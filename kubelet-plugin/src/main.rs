@@ -14,21 +14,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tessera-agent: {}", told(&error));
+            eprintln!("tessera-agent: {}", tessera_agent::told(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error with its causes, each once: many errors quote their cause themselves.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

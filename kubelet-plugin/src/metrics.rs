@@ -12,23 +12,44 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tessera_core::{Condition, Inventory};
+use tessera_vocabulary::DriverName;
+
+/// The metrics of all drivers of the node; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeMetrics {
+    registry: Arc<Registry>,
+    families: Families,
+}
 
 /// The metrics of one driver; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    registry: Arc<Registry>,
+    driver: Driver,
+    families: Families,
+}
+
+/// Each has a label for the driver: a family stands once in the text, however many drivers there are.
+#[derive(Clone, Debug)]
+struct Families {
     calls: Family<Call, Histogram, fn() -> Histogram>,
     devices: Family<Devices, Gauge>,
-    claims: Gauge,
-    discovery_failures: Counter,
+    claims: Family<Driver, Gauge>,
+    discovery_failures: Family<Driver, Counter>,
     slice_writes: Family<SliceWrite, Counter>,
-    publish_age: Gauge<f64, AtomicU64>,
-    look_age: Gauge<f64, AtomicU64>,
+    publish_age: Family<Driver, Gauge<f64, AtomicU64>>,
+    look_age: Family<Driver, Gauge<f64, AtomicU64>>,
+    ready: Family<Driver, Gauge>,
     notices: Family<Noticed, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Driver {
+    driver: Arc<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
+    driver: Arc<String>,
     operation: Operation,
     result: Outcome,
 }
@@ -48,6 +69,7 @@ enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Devices {
+    driver: Arc<String>,
     condition: DeviceCondition,
 }
 
@@ -59,104 +81,42 @@ enum DeviceCondition {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SliceWrite {
+    driver: Arc<String>,
     verb: &'static str,
     result: Outcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Noticed {
+    driver: Arc<String>,
     reason: &'static str,
 }
 
-impl Metrics {
-    /// Metrics that all carry the driver's name.
-    pub(crate) fn new(driver: &str) -> Self {
-        let labels = std::iter::once(("driver".into(), driver.to_owned().into()));
-        let mut registry = Registry::with_prefix_and_labels("tessera", labels);
-        // 0.1 ms to 52 s: a prepare takes less than a millisecond plus a GET, the kubelet waits 45 s.
-        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 2.0, 20));
-        let metrics = Self {
-            registry: Arc::default(),
-            calls: Family::new_with_constructor(histogram),
-            devices: Family::default(),
-            claims: Gauge::default(),
-            discovery_failures: Counter::default(),
-            slice_writes: Family::default(),
-            publish_age: Gauge::default(),
-            look_age: Gauge::default(),
-            notices: Family::default(),
-        };
-        registry.register_with_unit(
-            "claim_operation",
-            "Time to prepare or unprepare a claim",
-            Unit::Seconds,
-            metrics.calls.clone(),
-        );
-        registry.register("devices", "Devices of the node by condition", metrics.devices.clone());
-        registry.register("claims_prepared", "Claims that are prepared on the node", metrics.claims.clone());
-        registry.register(
-            "discovery_failures",
-            "Looks at the hardware that failed",
-            metrics.discovery_failures.clone(),
-        );
-        registry.register("slice_writes", "Writes of ResourceSlices to the API server", metrics.slice_writes.clone());
-        registry.register_with_unit(
-            "publish_stale",
-            "How long the published slices have differed from the hardware; 0 when they are true",
-            Unit::Seconds,
-            metrics.publish_age.clone(),
-        );
-        registry.register_with_unit(
-            "hardware_look",
-            "How long the look at the hardware that is under way has taken so far; 0 when none is",
-            Unit::Seconds,
-            metrics.look_age.clone(),
-        );
-        registry.register(
-            "notices",
-            "What the agent put right or could not, as in the events of the node",
-            metrics.notices.clone(),
-        );
-        Self { registry: Arc::new(registry), ..metrics }
+impl NodeMetrics {
+    /// Metrics of no driver yet.
+    pub(crate) fn new() -> Self {
+        let families = Families::new();
+        let mut registry = Registry::with_prefix("tessera");
+        families.register(&mut registry);
+        Self { registry: Arc::new(registry), families }
     }
 
-    pub(crate) fn operation(&self, operation: Operation, succeeded: bool, took: Duration) {
-        let result = if succeeded { Outcome::Success } else { Outcome::Error };
-        self.calls.get_or_create(&Call { operation, result }).observe(took.as_secs_f64());
+    /// Those of one driver, which are told from now on.
+    pub(crate) fn driver(&self, name: &DriverName) -> Metrics {
+        let driver = Driver { driver: Arc::new(name.to_string()) };
+        let families = self.families.clone();
+        // What has not happened yet is 0, not absent.
+        families.claims.get_or_create(&driver).set(0);
+        families.discovery_failures.get_or_create(&driver).inc_by(0);
+        families.publish_age.get_or_create(&driver).set(0.0);
+        families.look_age.get_or_create(&driver).set(0.0);
+        Metrics { driver, families }
     }
 
-    pub(crate) fn observed(&self, inventory: &Inventory) {
-        let count = |condition, matches: fn(&Condition) -> bool| {
-            let number = inventory.devices().iter().filter(|device| matches(&device.condition)).count();
-            self.devices.get_or_create(&Devices { condition }).set(i64::try_from(number).unwrap_or(i64::MAX));
-        };
-        count(DeviceCondition::Ready, |condition| *condition == Condition::Ready);
-        count(DeviceCondition::Lost, |condition| *condition != Condition::Ready);
-    }
-
-    pub(crate) fn claims(&self, number: usize) {
-        self.claims.set(i64::try_from(number).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn discovery_failed(&self) {
-        self.discovery_failures.inc();
-    }
-
-    pub(crate) fn slice_written(&self, verb: &'static str, succeeded: bool) {
-        let result = if succeeded { Outcome::Success } else { Outcome::Error };
-        self.slice_writes.get_or_create(&SliceWrite { verb, result }).inc();
-    }
-
-    pub(crate) fn published_since(&self, stale: Duration) {
-        self.publish_age.set(stale.as_secs_f64());
-    }
-
-    pub(crate) fn looking_since(&self, took: Duration) {
-        self.look_age.set(took.as_secs_f64());
-    }
-
-    pub(crate) fn noticed(&self, reason: &'static str) {
-        self.notices.get_or_create(&Noticed { reason }).inc();
+    /// Whether a driver is served as it should be.
+    pub(crate) fn ready(&self, name: &DriverName, ready: bool) {
+        let driver = Driver { driver: Arc::new(name.to_string()) };
+        self.families.ready.get_or_create(&driver).set(ready.into());
     }
 
     /// The OpenMetrics text.
@@ -164,5 +124,140 @@ impl Metrics {
         let mut body = String::new();
         text::encode(&mut body, &self.registry)?;
         Ok(body)
+    }
+}
+
+impl Families {
+    fn new() -> Self {
+        // 0.1 ms to 52 s: a prepare takes less than a millisecond plus a GET, the kubelet waits 45 s.
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 2.0, 20));
+        Self {
+            calls: Family::new_with_constructor(histogram),
+            devices: Family::default(),
+            claims: Family::default(),
+            discovery_failures: Family::default(),
+            slice_writes: Family::default(),
+            publish_age: Family::default(),
+            look_age: Family::default(),
+            ready: Family::default(),
+            notices: Family::default(),
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "claim_operation",
+            "Time to prepare or unprepare a claim",
+            Unit::Seconds,
+            self.calls.clone(),
+        );
+        registry.register("devices", "Devices of the node by condition", self.devices.clone());
+        registry.register("claims_prepared", "Claims that are prepared on the node", self.claims.clone());
+        registry.register("discovery_failures", "Looks at the hardware that failed", self.discovery_failures.clone());
+        registry.register("slice_writes", "Writes of ResourceSlices to the API server", self.slice_writes.clone());
+        registry.register_with_unit(
+            "publish_stale",
+            "How long the published slices have differed from the hardware; 0 when they are true",
+            Unit::Seconds,
+            self.publish_age.clone(),
+        );
+        registry.register_with_unit(
+            "hardware_look",
+            "How long the look at the hardware that is under way has taken so far; 0 when none is",
+            Unit::Seconds,
+            self.look_age.clone(),
+        );
+        registry.register(
+            "driver_ready",
+            "Whether the driver is registered with the kubelet and its slices are published; absent while the node has \
+             none of its hardware",
+            self.ready.clone(),
+        );
+        registry.register(
+            "notices",
+            "What the agent put right or could not, as in the events of the node",
+            self.notices.clone(),
+        );
+    }
+}
+
+impl Metrics {
+    pub(crate) fn operation(&self, operation: Operation, succeeded: bool, took: Duration) {
+        let result = if succeeded { Outcome::Success } else { Outcome::Error };
+        self.families.calls.get_or_create(&Call { driver: self.name(), operation, result }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn observed(&self, inventory: &Inventory) {
+        let count = |condition, matches: fn(&Condition) -> bool| {
+            let number = inventory.devices().iter().filter(|device| matches(&device.condition)).count();
+            let devices = self.families.devices.get_or_create(&Devices { driver: self.name(), condition });
+            devices.set(i64::try_from(number).unwrap_or(i64::MAX));
+        };
+        count(DeviceCondition::Ready, |condition| *condition == Condition::Ready);
+        count(DeviceCondition::Lost, |condition| *condition != Condition::Ready);
+    }
+
+    pub(crate) fn claims(&self, number: usize) {
+        self.families.claims.get_or_create(&self.driver).set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn discovery_failed(&self) {
+        self.families.discovery_failures.get_or_create(&self.driver).inc();
+    }
+
+    pub(crate) fn slice_written(&self, verb: &'static str, succeeded: bool) {
+        let result = if succeeded { Outcome::Success } else { Outcome::Error };
+        self.families.slice_writes.get_or_create(&SliceWrite { driver: self.name(), verb, result }).inc();
+    }
+
+    pub(crate) fn published_since(&self, stale: Duration) {
+        self.families.publish_age.get_or_create(&self.driver).set(stale.as_secs_f64());
+    }
+
+    pub(crate) fn looking_since(&self, took: Duration) {
+        self.families.look_age.get_or_create(&self.driver).set(took.as_secs_f64());
+    }
+
+    pub(crate) fn noticed(&self, reason: &'static str) {
+        self.families.notices.get_or_create(&Noticed { driver: self.name(), reason }).inc();
+    }
+
+    fn name(&self) -> Arc<String> {
+        Arc::clone(&self.driver.driver)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Metrics that nobody reads.
+    pub(crate) fn metrics() -> Metrics {
+        NodeMetrics::new().driver(&DriverName::nvidia_gpu())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_stands_once_and_each_driver_in_it() {
+        let node = NodeMetrics::new();
+        for name in ["gpu.nvidia.com", "tpu.google.com"] {
+            let name = name.parse().unwrap();
+            node.driver(&name).discovery_failed();
+            node.ready(&name, true);
+        }
+        let text = node.encode().unwrap();
+        for line in [
+            "# TYPE tessera_discovery_failures counter",
+            "tessera_discovery_failures_total{driver=\"gpu.nvidia.com\"} 1",
+            "tessera_discovery_failures_total{driver=\"tpu.google.com\"} 1",
+            "tessera_publish_stale_seconds{driver=\"tpu.google.com\"} 0.0",
+            "tessera_driver_ready{driver=\"tpu.google.com\"} 1",
+        ] {
+            assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
+        }
     }
 }

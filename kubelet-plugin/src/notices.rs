@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use tessera_core::{ClaimRef, ClaimUid};
+use tessera_vocabulary::DriverName;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -24,6 +25,7 @@ pub(crate) enum Notice {
     ForgottenAfterReboot { claims: usize },
     SlicesRefused { pool: String, reason: String },
     HardwareSilent { seconds: u64 },
+    NotServed { reason: String },
 }
 
 impl Notice {
@@ -38,6 +40,7 @@ impl Notice {
             Self::ForgottenAfterReboot { .. } => "ClaimsForgottenAfterReboot",
             Self::SlicesRefused { .. } => "ResourceSlicesRefused",
             Self::HardwareSilent { .. } => "HardwareSilent",
+            Self::NotServed { .. } => "DriverNotServed",
         }
     }
 
@@ -100,41 +103,64 @@ impl fmt::Display for Notice {
                 "a look at the hardware has not ended for {seconds} s; the driver hangs, and changes go unseen until it \
                  answers"
             ),
+            Self::NotServed { reason } => {
+                write!(f, "the driver cannot be served and is tried again, while others of the node are: {reason}")
+            }
         }
     }
 }
 
-/// Where notices go; clones share the way.
+/// A notice of a driver, on the way to the API server.
+pub(crate) type Told = (DriverName, Notice);
+
+/// The way of all notices of the node to the API server, and its end at which they are waited for.
+pub(crate) fn way() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
+    mpsc::channel(WAITING)
+}
+
+/// Where the notices of one driver go; clones share the way.
 #[derive(Clone, Debug)]
 pub(crate) struct Notices {
+    driver: DriverName,
     metrics: Metrics,
-    events: mpsc::Sender<Notice>,
+    events: mpsc::Sender<Told>,
 }
 
 impl Notices {
-    /// The way, and its end at which the events are waited for.
-    pub(crate) fn new(metrics: Metrics) -> (Self, mpsc::Receiver<Notice>) {
-        let (events, receiver) = mpsc::channel(WAITING);
-        (Self { metrics, events }, receiver)
+    /// The way of one driver's.
+    pub(crate) fn new(driver: DriverName, metrics: Metrics, events: mpsc::Sender<Told>) -> Self {
+        Self { driver, metrics, events }
     }
 
     /// Tells. Never waits.
     pub(crate) fn tell(&self, notice: Notice) {
-        let reason = notice.reason();
+        let (driver, reason) = (&self.driver, notice.reason());
         if notice.is_warning() {
-            warn!(reason, "{notice}");
+            warn!(%driver, reason, "{notice}");
         } else {
-            info!(reason, "{notice}");
+            info!(%driver, reason, "{notice}");
         }
         self.metrics.noticed(reason);
         // Full when the API server is away for long: then the log has to do.
-        let _ = self.events.try_send(notice);
+        let _ = self.events.try_send((self.driver.clone(), notice));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::metrics::testing::metrics;
+
+    /// A way of notices that ends nowhere.
+    pub(crate) fn notices() -> Notices {
+        Notices::new(DriverName::nvidia_gpu(), metrics(), way().0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::NodeMetrics;
 
     #[test]
     fn every_notice_fits_an_event() {
@@ -156,6 +182,7 @@ mod tests {
                 reason: "too long (422 Invalid)".to_owned(),
             },
             Notice::HardwareSilent { seconds: 60 },
+            Notice::NotServed { reason: "/run/dra@kubelet.sock exists and is no socket; remove it".to_owned() },
         ];
         let texts: Vec<_> = notices.iter().map(|notice| format!("{}: {notice}", notice.reason())).collect();
         // The API takes 1 KiB in a note and 128 characters in a reason.
@@ -165,11 +192,13 @@ mod tests {
 
     #[tokio::test]
     async fn telling_never_waits() {
-        let (notices, mut events) = Notices::new(Metrics::new("test"));
+        let (node, (way, mut events)) = (NodeMetrics::new(), way());
+        let notices = Notices::new(DriverName::nvidia_gpu(), node.driver(&DriverName::nvidia_gpu()), way);
         for claims in 0..2 * WAITING {
             notices.tell(Notice::ForgottenAfterReboot { claims });
         }
-        assert_eq!(events.recv().await, Some(Notice::ForgottenAfterReboot { claims: 0 }));
-        assert!(notices.metrics.encode().unwrap().contains("ClaimsForgottenAfterReboot\"} 128"));
+        let first = (DriverName::nvidia_gpu(), Notice::ForgottenAfterReboot { claims: 0 });
+        assert_eq!(events.recv().await, Some(first));
+        assert!(node.encode().unwrap().contains("ClaimsForgottenAfterReboot\"} 128"));
     }
 }

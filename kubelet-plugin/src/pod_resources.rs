@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tessera_core::InUse;
-use tessera_kubelet_api::pod_resources_v1::ListPodResourcesRequest;
 use tessera_kubelet_api::pod_resources_v1::pod_resources_lister_client::PodResourcesListerClient;
+use tessera_kubelet_api::pod_resources_v1::{DynamicResource, ListPodResourcesRequest};
+use tessera_vocabulary::DriverName;
 use tonic::transport::Endpoint;
 
 /// The kubelet answers from memory.
@@ -16,6 +17,12 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// The kubelet's PodResources service.
 pub(crate) struct PodResources {
     socket: PathBuf,
+}
+
+/// What the kubelet's pods use, of every driver.
+#[derive(Clone, Debug)]
+pub(crate) struct Listing {
+    resources: Vec<DynamicResource>,
 }
 
 /// Why it could not be asked.
@@ -33,11 +40,10 @@ impl PodResources {
         Self { socket: kubelet.join("pod-resources/kubelet.sock") }
     }
 
-    /// What active pods use of a driver.
+    /// What active pods use.
     ///
-    /// Connects anew each time: that is once a minute, and the kubelet may have been restarted. The names of CDI devices
-    /// are not looked at: kubelets up to 1.37.1 list those of other devices too.
-    pub(crate) async fn in_use(&self, driver: &str) -> Result<InUse, PodResourcesError> {
+    /// Connects anew each time: that is once a minute, and the kubelet may have been restarted.
+    pub(crate) async fn list(&self) -> Result<Listing, PodResourcesError> {
         let failed = |source| PodResourcesError::Connect { socket: self.socket.clone(), source };
         let endpoint = Endpoint::from_shared(format!("unix://{}", self.socket.display())).map_err(failed)?;
         let channel = endpoint.timeout(CALL_TIMEOUT).connect_timeout(CALL_TIMEOUT).connect().await.map_err(failed)?;
@@ -46,13 +52,23 @@ impl PodResources {
             .list(ListPodResourcesRequest {})
             .await
             .map_err(|source| PodResourcesError::List { socket: self.socket.clone(), source: Box::new(source) })?;
-        let mut in_use = InUse::default();
         let containers = answer.into_inner().pod_resources.into_iter().flat_map(|pod| pod.containers);
-        for resource in containers.flat_map(|container| container.dynamic_resources) {
-            for device in resource.claim_resources.into_iter().filter(|device| device.driver_name == driver) {
-                in_use.insert(resource.claim_namespace.clone(), resource.claim_name.clone(), device.device_name);
+        Ok(Listing { resources: containers.flat_map(|container| container.dynamic_resources).collect() })
+    }
+}
+
+impl Listing {
+    /// What active pods use of a driver.
+    ///
+    /// The names of CDI devices are not looked at: kubelets up to 1.37.1 list those of other devices too.
+    pub(crate) fn in_use(&self, driver: &DriverName) -> InUse {
+        let mut in_use = InUse::default();
+        for resource in &self.resources {
+            for device in resource.claim_resources.iter().filter(|device| device.driver_name == driver.as_str()) {
+                let (namespace, name) = (resource.claim_namespace.clone(), resource.claim_name.clone());
+                in_use.insert(namespace, name, device.device_name.clone());
             }
         }
-        Ok(in_use)
+        in_use
     }
 }

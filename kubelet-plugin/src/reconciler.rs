@@ -4,63 +4,62 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use kube::Client;
-use tessera_core::{ClaimRef, ClaimUid, Doubts, Identity, stands};
+use tessera_core::{ClaimRef, ClaimUid, Doubts, Identity, InUse, stands};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::api::{self, ClaimReadError};
 use crate::claims::Claims;
 use crate::notices::{Notice, Notices};
-use crate::pod_resources::PodResources;
+use crate::rounds::{Round, Rounds};
 
 /// A record that could not be read spares its CDI spec for so many rounds in which the kubelet answers.
 const SPARED_ROUNDS: u32 = 2;
 /// So many claims are asked for at once.
 const AT_ONCE: usize = 8;
 
-/// Compares again and again.
+/// Compares the ledger of one driver again and again.
 pub(crate) struct Reconciler {
     pub(crate) identity: Identity,
     pub(crate) claims: Arc<Claims>,
     pub(crate) client: Client,
-    pub(crate) pods: PodResources,
+    pub(crate) rounds: Rounds,
     pub(crate) notices: Notices,
-    /// A file that is lost or that nobody owns is put right within this time, a claim that nobody owns within twice as
-    /// long.
-    pub(crate) interval: Duration,
 }
 
 impl Reconciler {
-    /// Works until stopped. What fails is told and tried again in the next round.
+    /// Works until stopped, once in each round of the node. What fails is told and tried again in the next.
+    ///
+    /// A listing may be older than what it is compared with, by as long as a round takes: nothing is done that one
+    /// listing alone asks for.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut rounds = self.rounds.clone();
+        rounds.mark_changed();
         let mut doubts = Doubts::default();
-        let mut compared = 0;
-        loop {
-            if stop.run_until_cancelled(self.compare(&mut doubts)).await == Some(true) {
+        let (mut swept, mut compared) = (true, 0);
+        while let Some(Ok(())) = stop.run_until_cancelled(rounds.changed()).await {
+            let Some(round) = rounds.borrow_and_update().clone() else { continue };
+            // The claims were swept when they were taken over.
+            if !std::mem::take(&mut swept) {
+                let claims = Arc::clone(&self.claims);
+                // A panic in it is in the log, and must not end the agent.
+                let _ = tokio::task::spawn_blocking(move || claims.sweep(compared < SPARED_ROUNDS)).await;
+            }
+            if let Round { pods: Some(pods) } = &*round {
+                let in_use = pods.in_use(&self.identity.driver);
+                if stop.run_until_cancelled(self.compare(&in_use, &mut doubts)).await.is_none() {
+                    return;
+                }
                 compared += 1;
             }
-            if stop.run_until_cancelled(tokio::time::sleep(self.interval)).await.is_none() {
-                return;
-            }
-            let claims = Arc::clone(&self.claims);
-            // A panic in it is in the log, and must not end the agent.
-            let _ = tokio::task::spawn_blocking(move || claims.sweep(compared < SPARED_ROUNDS)).await;
         }
     }
 
-    /// Compares the ledger with the kubelet's pods and the API server; says whether the kubelet answered.
-    async fn compare(&self, doubts: &mut Doubts) -> bool {
-        let in_use = match self.pods.in_use(self.identity.driver.as_str()).await {
-            Ok(in_use) => in_use,
-            Err(error) => {
-                debug!(%error, "cannot compare the ledger with the kubelet's pods");
-                return false;
-            }
-        };
+    /// Compares the ledger with the kubelet's pods and the API server.
+    async fn compare(&self, in_use: &InUse, doubts: &mut Doubts) {
         let ledger = self.claims.ledger();
         let unused = ledger.records().filter(|record| !in_use.covers(record)).map(|record| record.claim.clone());
         let asked = unused.map(|claim| async move { self.is_gone(&claim).await.then_some(claim) });
@@ -78,7 +77,6 @@ impl Reconciler {
         for full_name in recordless {
             self.rebuild(&full_name, certain.contains(&full_name), &unread).await;
         }
-        true
     }
 
     /// Whether the API server says that the claim is no longer this node's.

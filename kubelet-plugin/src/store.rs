@@ -56,6 +56,11 @@ impl Store {
         Ok(Self { directory })
     }
 
+    /// Whether there is a record in the directory, also one that was set aside. Makes nothing.
+    pub(crate) fn has_records(directory: PathBuf) -> bool {
+        Self { directory }.recorded().is_ok_and(|recorded| !recorded.is_empty())
+    }
+
     /// Where it is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -194,9 +199,10 @@ mod tests {
         let store = Store::open(directory.path().join("gpu.nvidia.com")).unwrap();
         let stored = record("uid-1", "this boot");
         let uid = &stored.record().claim.uid;
+        assert!(!Store::has_records(store.directory().to_owned()));
         store.write(&stored).unwrap();
         store.write(&stored).unwrap();
-        assert!(store.holds(&stored));
+        assert!(store.holds(&stored) && Store::has_records(store.directory().to_owned()));
         assert_eq!(store.load("this boot").unwrap().ledger.get(uid), Some(&stored));
         store.remove(uid).unwrap();
         store.remove(uid).unwrap();

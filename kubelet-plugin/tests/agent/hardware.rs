@@ -1,7 +1,10 @@
 //! Hardware that comes and goes, as the scheduler and the claims see it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use simulated_hardware::Profile;
+use testkit::kubelet::Answer;
 use testkit::{GPUS, Node};
 
 use crate::{AGENT, node};
@@ -14,17 +17,80 @@ fn taint(devices: &[Value], name: &str) -> Option<String> {
     find(devices, name)?["taints"][0]["key"].as_str().map(str::to_owned)
 }
 
+/// A node pool without GPUs has nothing of their driver, and needs no restart when it gets some.
 #[tokio::test]
-async fn a_node_without_a_driver_waits_for_one() {
+async fn a_node_without_hardware_waits_for_it() {
     let mut node = Node::without_driver(AGENT);
-    node.start().await;
-    let slices = node.api.slices();
-    assert_eq!((slices.len(), node.devices().len()), (1, 0));
-    assert_eq!(slices[0]["spec"]["pool"]["resourceSliceCount"], 1);
+    node.start_kubelet(Answer::Confirm);
+    node.start_agent(&[]);
+    let (_, body) = node.wait("ready", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;
+    assert!(body.contains("gpu.nvidia.com: not served, none of its hardware is on this node\n"), "{body}");
+    // Long enough for three looks.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(node.api.slices().is_empty() && node.kubelet().registrations().is_empty());
+    assert!(!node.kubelet_dir().join("plugins/gpu.nvidia.com").exists());
+    assert!(!node.http("/metrics").unwrap().1.contains("gpu.nvidia.com"));
+
     node.install_driver(&Profile::named("dgx-h100").unwrap());
     node.wait_for_devices("eight devices", |devices| devices.len() == 8).await;
     let claim = node.allocated("training", GPUS[0]);
     node.kubelet().plugin().await.prepare(&claim).await.unwrap();
+    node.wait("ready", |node| node.http("/readyz").filter(|(_, body)| body.contains("published: true"))).await;
+}
+
+/// Once served it stays so, with an empty pool: a driver that is reloaded is no reason to leave.
+#[tokio::test]
+async fn hardware_that_goes_leaves_an_empty_pool() {
+    let (node, _plugin) = node().await;
+    (0..8).for_each(|gpu| node.hardware(&format!("set {gpu} present=false")));
+    node.wait_for_devices("no device", <[Value]>::is_empty).await;
+    assert_eq!(node.api.slices()[0]["spec"]["pool"]["resourceSliceCount"], 1);
+    node.hardware("set 0 present=true");
+    node.wait_for_devices("one device", |devices| devices.len() == 1).await;
+}
+
+/// Has the kernel tell once more of a PCI device of the machine on which the tests run, as udev does after a boot. That
+/// changes nothing of it; says no where it is not allowed.
+fn have_the_kernel_tell() -> bool {
+    let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    devices.take(1).any(|device| std::fs::write(device.path().join("uevent"), "change").is_ok())
+}
+
+/// So rarely does an agent look by itself that a test does not see it.
+const SELDOM: [&str; 2] = ["--rescan", "3600"];
+
+/// Needs root, and a machine with a PCI bus.
+#[tokio::test]
+async fn what_the_kernel_tells_of_is_looked_at_at_once() {
+    let mut node = Node::new(AGENT, "dgx-h100");
+    node.start_kubelet(Answer::Confirm);
+    node.start_agent(&SELDOM);
+    node.wait("ready", |node| node.ready_after(0)).await;
+    let plugin = node.connect().await;
+    plugin.prepare(&node.allocated("training", GPUS[3])).await.unwrap();
+    node.hardware("set 3 present=false");
+    node.hardware("set 4 present=false");
+    if !have_the_kernel_tell() {
+        return eprintln!("skipped: the kernel cannot be made to tell of a device here");
+    }
+    let devices = node.wait_for_devices("seven devices", |devices| devices.len() == 7).await;
+    assert_eq!((find(&devices, GPUS[4]), taint(&devices, GPUS[3]).as_deref()), (None, Some("tessera.dev/lost")));
+    node.hardware("set 3 present=true");
+    assert!(have_the_kernel_tell());
+    node.wait_for_devices("no taint", |devices| taint(devices, GPUS[3]).is_none()).await;
+}
+
+#[tokio::test]
+async fn hardware_that_the_kernel_tells_of_is_served_at_once() {
+    let mut node = Node::without_driver(AGENT);
+    node.start_kubelet(Answer::Confirm);
+    node.start_agent(&SELDOM);
+    node.wait("standing by", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;
+    node.install_driver(&Profile::named("dgx-h100").unwrap());
+    if !have_the_kernel_tell() {
+        return eprintln!("skipped: the kernel cannot be made to tell of a device here");
+    }
+    node.wait_for_devices("eight devices", |devices| devices.len() == 8).await;
 }
 
 #[tokio::test]
@@ -84,7 +150,7 @@ async fn a_gpu_that_fell_off_the_bus_is_tainted_and_others_are_not() {
     let since = time(&devices);
 
     // Another change in the same slice is no news for the taint.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     node.hardware("set 6 lost=true");
     let devices = node.wait_for_devices("the second taint", |devices| taint(devices, GPUS[6]).is_some()).await;
     assert_eq!(time(&devices), since);

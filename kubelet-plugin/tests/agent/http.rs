@@ -9,13 +9,15 @@ use crate::{AGENT, node};
 async fn ready_means_registered_and_published() {
     let mut node = Node::new(AGENT, "dgx-h100");
     node.start_agent(&[]);
+    let told =
+        |registered| format!("gpu.nvidia.com: registered with the kubelet: {registered}, slices published: true\n");
     let published = |node: &Node| node.http("/readyz").filter(|(_, body)| body.contains("slices published: true"));
     let (status, body) = node.wait("published", published).await;
-    assert_eq!((status, body.as_str()), (503, "registered with the kubelet: false\nslices published: true\n"));
+    assert_eq!((status, body), (503, told(false)));
     assert_eq!(node.http("/healthz"), Some((200, "ok\n".to_owned())));
     node.start_kubelet(Answer::Confirm);
     let (_, body) = node.wait("ready", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;
-    assert_eq!(body, "registered with the kubelet: true\nslices published: true\n");
+    assert_eq!(body, told(true));
 }
 
 #[tokio::test]
@@ -41,6 +43,7 @@ async fn metrics_tell_what_happened() {
         format!("tessera_slice_writes_total{{{driver},verb=\"update\",result=\"Success\"}} 1"),
         format!("tessera_discovery_failures_total{{{driver}}} 0"),
         format!("tessera_publish_stale_seconds{{{driver}}} 0.0"),
+        format!("tessera_driver_ready{{{driver}}} 1"),
         "# EOF".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");

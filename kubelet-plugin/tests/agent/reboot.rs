@@ -112,7 +112,9 @@ async fn after_a_reboot_every_call_of_the_kubelet_succeeds() {
         let notes: Vec<_> = told.map(|(_, note)| note).collect();
         match left {
             Left::Nothing => assert!(notes.is_empty(), "{notes:?}"),
-            Left::Everything => assert!(notes.len() == 1 && notes[0].starts_with("4 claims"), "{notes:?}"),
+            Left::Everything => {
+                assert!(notes.len() == 1 && notes[0].starts_with("gpu.nvidia.com: 4 claims"), "{notes:?}");
+            }
         }
     }
 }
