@@ -1,16 +1,12 @@
-use std::collections::BTreeMap;
-
+use cdi::ContainerEdits;
 use semver::Version;
-use tessera_vocabulary::attributes::{nvidia as vendor, portable, standard};
-use tessera_vocabulary::{DeviceName, PciAddress, capacities};
+use tessera_vocabulary::attributes::standard;
+use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::topology::Links;
-use crate::vfio::Passthrough;
-use crate::{Host, Made, Partitioning, Placement, Shape, nvidia};
-
-/// What of an accelerator's attributes is so too while user space has it.
-const PASSTHROUGH_ATTRIBUTES: [&str; 5] =
-    [vendor::PRODUCT_NAME, portable::MODEL, standard::PCI_BUS_ID, standard::PCIE_ROOT, standard::NUMA_NODE];
+use crate::vendor::{Attributes, Capacities, Unavailable, Vendor};
+use crate::vfio::{Interface, Passthrough};
+use crate::{Host, Made, Partitioning, Placement, Shape, nvidia, tpu};
 
 /// A physical accelerator, known by its PCI address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +54,8 @@ pub enum Facts {
     NvidiaGpu(Box<nvidia::Gpu>),
     /// An NVIDIA GPU that its driver does not have, so that no more is known of it than the PCI bus tells.
     NvidiaFunction,
+    /// A chip of Google's.
+    Tpu(Box<tpu::Chip>),
 }
 
 /// The value of a device's attribute, in the types that the Kubernetes API has.
@@ -80,35 +78,38 @@ impl From<&str> for AttributeValue {
 }
 
 impl Accelerator {
+    /// What its vendor says: the one place that tells vendors apart.
+    pub(crate) fn vendor(&self) -> &dyn Vendor {
+        match &self.facts {
+            Facts::NvidiaGpu(gpu) => gpu.as_ref(),
+            Facts::NvidiaFunction => &nvidia::Function,
+            Facts::Tpu(chip) => chip.as_ref(),
+        }
+    }
+
     /// Whether its driver has told of it, now or before; else no more is known than the bus tells.
     pub fn has_driver_facts(&self) -> bool {
-        match self.facts {
-            Facts::NvidiaGpu(_) => true,
-            Facts::NvidiaFunction => false,
-        }
+        self.vendor().is_told_by_driver()
     }
 
     /// The name under which it is published.
     pub fn name(&self) -> DeviceName {
-        match &self.facts {
-            Facts::NvidiaGpu(_) | Facts::NvidiaFunction => DeviceName::gpu(self.address),
-        }
+        self.vendor().name(self.address)
     }
 
     /// The product's name. Accelerators of two models never share a group.
     pub fn model(&self) -> &str {
-        match &self.facts {
-            Facts::NvidiaGpu(gpu) => &gpu.product_name,
-            Facts::NvidiaFunction => "",
-        }
+        self.vendor().model()
+    }
+
+    /// What its driver knows it by: the UUID.
+    pub fn uuid(&self) -> &str {
+        self.vendor().uuid()
     }
 
     /// Its attributes, by their names in a ResourceSlice.
-    pub fn attributes(&self) -> BTreeMap<&'static str, AttributeValue> {
-        let mut attributes = match &self.facts {
-            Facts::NvidiaGpu(gpu) => gpu.attributes(),
-            Facts::NvidiaFunction => BTreeMap::new(),
-        };
+    pub fn attributes(&self) -> Attributes {
+        let mut attributes = self.vendor().attributes();
         attributes.insert(standard::PCI_BUS_ID, self.address.to_string().as_str().into());
         if let Some(root) = &self.locality.pcie_root {
             attributes.insert(standard::PCIE_ROOT, root.as_str().into());
@@ -120,111 +121,66 @@ impl Accelerator {
     }
 
     /// Its capacities, by their names in a ResourceSlice.
-    pub fn capacities(&self) -> BTreeMap<&'static str, u64> {
-        match &self.facts {
-            Facts::NvidiaGpu(gpu) => gpu.capacities(),
-            Facts::NvidiaFunction => BTreeMap::new(),
-        }
+    pub fn capacities(&self) -> Capacities {
+        self.vendor().capacities()
     }
 
     /// The name under which a partition of it is published.
     pub fn partition_name(&self, shape: &Shape, placement: Placement) -> DeviceName {
-        DeviceName::mig(self.address, &shape.name, shape.id, placement.start)
+        self.vendor().partition_name(self.address, shape, placement)
     }
 
     /// The attributes of a partition of it. `made` is what is known of one that nobody here made, and that is therefore
     /// the same for as long as it is offered.
-    pub fn partition_attributes(&self, shape: &Shape, made: Option<&Made>) -> BTreeMap<&'static str, AttributeValue> {
-        let mut attributes = self.attributes();
-        attributes.remove(vendor::UUID);
-        attributes.insert(vendor::TYPE, vendor::TYPE_MIG.into());
-        attributes.insert(vendor::PARENT_UUID, self.uuid().into());
-        attributes.insert(vendor::PROFILE, shape.name.as_str().into());
-        attributes.insert(portable::KIND, portable::KIND_PARTITION.into());
-        if let Some(made) = made {
-            attributes.insert(vendor::UUID, made.uuid.as_str().into());
-        }
-        attributes
+    pub fn partition_attributes(&self, shape: &Shape, made: Option<&Made>) -> Attributes {
+        self.vendor().partition_attributes(self.attributes(), shape, made)
     }
 
     /// The capacities of a partition of it.
-    pub fn partition_capacities(&self, shape: &Shape) -> BTreeMap<&'static str, u64> {
-        let resources = shape.resources;
-        BTreeMap::from([
-            (capacities::NVIDIA_MEMORY, resources.memory_bytes),
-            (capacities::MEMORY, resources.memory_bytes),
-            (capacities::MULTIPROCESSORS, resources.multiprocessors.into()),
-            (capacities::COPY_ENGINES, resources.copy_engines.into()),
-            (capacities::DECODERS, resources.decoders.into()),
-            (capacities::ENCODERS, resources.encoders.into()),
-            (capacities::JPEG_ENGINES, resources.jpeg_engines.into()),
-            (capacities::OFA_ENGINES, resources.ofa_engines.into()),
-        ])
-    }
-
-    /// What its driver knows it by: the UUID.
-    pub fn uuid(&self) -> &str {
-        match &self.facts {
-            Facts::NvidiaGpu(gpu) => &gpu.uuid,
-            Facts::NvidiaFunction => "",
-        }
+    pub fn partition_capacities(&self, shape: &Shape) -> Capacities {
+        self.vendor().partition_capacities(shape)
     }
 
     /// The name under which it is published to be handed to user space.
     pub fn passthrough_name(&self) -> DeviceName {
-        DeviceName::vfio(self.address)
+        self.vendor().passthrough_name(self.address)
     }
 
     /// The attributes of the accelerator as user space gets it.
-    pub fn passthrough_attributes(&self, passthrough: &Passthrough) -> BTreeMap<&'static str, AttributeValue> {
-        let own = self.attributes();
-        let mut attributes: BTreeMap<_, _> =
-            own.into_iter().filter(|(name, _)| PASSTHROUGH_ATTRIBUTES.contains(name)).collect();
-        let hexadecimal = |id: u16| AttributeValue::String(format!("{id:#06x}"));
-        // As NVIDIA's own driver makes it: not the GPU's own, which nobody can read while VFIO has it.
-        let uuid = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, self.address.to_string().as_bytes());
-        attributes.extend([
-            (vendor::TYPE, vendor::TYPE_VFIO.into()),
-            (vendor::UUID, uuid.to_string().as_str().into()),
-            (vendor::DEVICE_ID, hexadecimal(passthrough.device_id)),
-            (vendor::VENDOR_ID, hexadecimal(passthrough.vendor_id)),
-            (vendor::IOMMU_FD_ENABLED, AttributeValue::Bool(passthrough.iommufd)),
-            (portable::VENDOR, "nvidia".into()),
-            (portable::KIND, portable::KIND_PASSTHROUGH.into()),
-        ]);
-        // All have them, also one of which the bus alone tells.
-        for name in [vendor::PRODUCT_NAME, portable::MODEL] {
-            attributes.entry(name).or_insert_with(|| format!("NVIDIA {:04x}", passthrough.device_id).as_str().into());
-        }
-        attributes
+    pub fn passthrough_attributes(&self, passthrough: &Passthrough) -> Attributes {
+        self.vendor().passthrough_attributes(self.address, self.attributes(), passthrough)
     }
 
     /// The capacities of the accelerator as user space gets it.
-    pub fn passthrough_capacities(&self) -> BTreeMap<&'static str, u64> {
-        let memory = self.capacities().get(capacities::MEMORY).copied();
-        let both = |bytes| [(capacities::ADDRESSABLE_MEMORY, bytes), (capacities::MEMORY, bytes)];
-        memory.into_iter().flat_map(both).collect()
-    }
-
-    /// What a container that is granted a partition of it must see.
-    ///
-    /// # Errors
-    /// When the node lacks what the container needs; the text says what and what to do.
-    pub fn partition_edits(&self, made: &Made, host: &Host) -> Result<cdi::ContainerEdits, nvidia::PartitionError> {
-        match &self.facts {
-            Facts::NvidiaGpu(gpu) => gpu.partition_edits(self.address, made, host),
-            Facts::NvidiaFunction => Err(nvidia::PartitionError::NoDriver(self.address)),
-        }
+    pub fn passthrough_capacities(&self) -> Capacities {
+        self.vendor().passthrough_capacities(self.capacities())
     }
 
     /// What a container that is granted the whole accelerator must see.
     ///
     /// # Errors
     /// When the node lacks what the container needs; the text says what and what to do.
-    pub fn container_edits(&self, host: &Host) -> Result<cdi::ContainerEdits, nvidia::PartitionError> {
-        match &self.facts {
-            Facts::NvidiaGpu(gpu) => Ok(gpu.container_edits(self.address, host)?),
-            Facts::NvidiaFunction => Err(nvidia::PartitionError::NoDriver(self.address)),
-        }
+    pub fn container_edits(&self, host: &Host) -> Result<ContainerEdits, Unavailable> {
+        self.vendor().container_edits(self.address, host)
+    }
+
+    /// What a container that is granted a partition of it must see.
+    ///
+    /// # Errors
+    /// When the node lacks what the container needs; the text says what and what to do.
+    pub fn partition_edits(&self, made: &Made, host: &Host) -> Result<ContainerEdits, Unavailable> {
+        self.vendor().partition_edits(self.address, made, host)
+    }
+
+    /// What a container needs that reaches it by VFIO; with `api_device` also the node's own IOMMU device, without which a
+    /// program must get that by another way.
+    pub fn passthrough_edits(&self, interface: &Interface, api_device: bool, host: &Host) -> ContainerEdits {
+        self.vendor().passthrough_edits(interface, api_device, host)
+    }
+
+    /// What the containers of a claim must see besides, because it was granted all of these as wholes. They are of one
+    /// vendor, as all accelerators of a backend are.
+    pub fn together(granted: &[&Self]) -> ContainerEdits {
+        granted.first().map(|first| first.vendor().together(granted)).unwrap_or_default()
     }
 }

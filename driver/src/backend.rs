@@ -1,10 +1,13 @@
 use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
 
 use tessera_vocabulary::PciAddress;
 
 use crate::Accelerator;
 
-/// One vendor's way to its hardware.
+/// One vendor's way to its hardware: the first of the three traits that a vendor implements. [`Vendor`](crate::Vendor) is
+/// what it owes about each accelerator that it finds, [`Workbench`](crate::Workbench) about changing hardware.
 ///
 /// A backend is asked again and again, from one thread, for as long as the agent runs: drivers come and go under it.
 pub trait Backend: Send {
@@ -16,8 +19,15 @@ pub trait Backend: Send {
     /// Looks at the hardware as it is now.
     ///
     /// # Errors
-    /// When nothing can be said about any accelerator. One that is sick alone is a [`Discovery::problems`] entry.
+    /// When nothing can be said about any accelerator. One that is sick alone is a [`Discovery::problems`] entry; the
+    /// health of each is told so too, by who is in [`Discovery::on_the_bus`] and not in [`Discovery::accelerators`].
     fn discover(&mut self) -> Result<Discovery, DiscoveryError>;
+}
+
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
+        self.as_mut().discover()
+    }
 }
 
 /// What one look at the hardware found.
@@ -42,10 +52,16 @@ pub enum DiscoveryError {
         /// The driver's root directory.
         root: String,
     },
-    /// The driver's library is there but unusable.
+    /// What the kernel tells cannot be read.
+    #[error("{} cannot be read: {source}; the agent needs the node's /sys", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The driver is there and is unusable, or failed while it was asked.
     #[error(transparent)]
-    Unusable(#[from] tessera_nvml::OpenError),
-    /// The driver failed while it was asked.
-    #[error(transparent)]
-    Failed(#[from] tessera_nvml::CallError),
+    Driver(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,8 +1,5 @@
-use cdi::ContainerEdits;
-
 use crate::Root;
 use crate::nvidia::{Installation, LoaderCache};
-use crate::vfio::Interface;
 
 /// The node, as far as containers are handed something of it: device nodes and the files of drivers.
 #[derive(Debug)]
@@ -22,19 +19,6 @@ impl Host {
     #[must_use]
     pub fn with_nvidia_driver(self, driver_root: Root, loader_cache: LoaderCache) -> Self {
         Self { nvidia: Some(Installation::new(driver_root, loader_cache)), ..self }
-    }
-
-    /// What a container needs that reaches a device by VFIO; with `api_device` also the node's own IOMMU device, without
-    /// which a program must get that by another way.
-    ///
-    /// `NVIDIA_VISIBLE_DEVICES=void` keeps a legacy runtime of NVIDIA's off.
-    pub fn passthrough_edits(&self, interface: &Interface, api_device: bool) -> ContainerEdits {
-        let nodes = std::iter::once(interface.node()).chain(api_device.then(|| interface.shared_node().to_owned()));
-        ContainerEdits {
-            env: vec!["NVIDIA_VISIBLE_DEVICES=void".to_owned()],
-            device_nodes: nodes.map(|path| self.root.device_node(path)).collect(),
-            ..ContainerEdits::default()
-        }
     }
 
     /// Looks whether the drivers' files are as they were. What is handed out of them within the next moment costs no look

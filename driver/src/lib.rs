@@ -10,11 +10,13 @@ mod host;
 mod partitioning;
 mod root;
 mod sysfs;
+mod vendor;
 mod version;
 mod work;
 
 pub mod nvidia;
 pub mod topology;
+pub mod tpu;
 pub mod vfio;
 
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
@@ -22,4 +24,5 @@ pub use backend::{Backend, Discovery, DiscoveryError};
 pub use host::Host;
 pub use partitioning::{Made, Partition, Partitioning, Placement, Resources, Shape};
 pub use root::Root;
-pub use work::{Outcome, Work, WorkError, Workbench};
+pub use vendor::{Attributes, Capacities, Unavailable, Vendor};
+pub use work::{NoWork, Outcome, Work, WorkError, Workbench};

@@ -6,6 +6,8 @@ mod cutting;
 mod device_nodes;
 mod discovery;
 mod driver_files;
+mod error;
+mod function;
 mod gpu;
 mod handing_out;
 mod installation;
@@ -14,6 +16,7 @@ mod links;
 mod passing;
 mod passthrough;
 mod session;
+mod vendor;
 mod workbench;
 
 pub use capabilities::{CapabilityError, MigInstance, mig_capabilities};
@@ -26,4 +29,5 @@ pub use passthrough::holding_node;
 pub use session::Session;
 pub use workbench::NvidiaWorkbench;
 
+pub(crate) use function::Function;
 pub(crate) use installation::Installation;

@@ -1,28 +1,52 @@
 //! What the kernel tells about PCI devices under `/sys/bus/pci/devices`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::{fs, io};
 
 use tessera_vocabulary::PciAddress;
 
-use crate::{Locality, Root};
+use crate::{DiscoveryError, Locality, Root};
 
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// The devices of a vendor whose class begins with `class_prefix`, such as `0x03` for displays.
-/// Empty where there is no PCI bus: that is no fault.
-pub(crate) fn devices(root: &Root, vendor: &str, class_prefix: &str) -> BTreeSet<PciAddress> {
-    let Ok(entries) = fs::read_dir(root.seen_by_agent(PCI_DEVICES)) else { return BTreeSet::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let address = entry.file_name().to_str()?.parse().ok()?;
-            let is = |file: &str, wanted: &str| {
-                fs::read_to_string(entry.path().join(file)).is_ok_and(|text| text.trim().starts_with(wanted))
-            };
-            (is("vendor", vendor) && is("class", class_prefix)).then_some(address)
-        })
-        .collect()
+pub(crate) fn devices(root: &Root, vendor: u16, class_prefix: &str) -> Result<BTreeSet<PciAddress>, DiscoveryError> {
+    let mut devices = functions(root, vendor)?;
+    devices.retain(|address| line(root, *address, "class").starts_with(class_prefix));
+    Ok(devices)
+}
+
+/// All functions of a vendor. None where there is no PCI bus: that is no fault. A bus that cannot be read is one: what is
+/// on it must not be taken for gone.
+pub(crate) fn functions(root: &Root, vendor: u16) -> Result<BTreeSet<PciAddress>, DiscoveryError> {
+    let path = root.seen_by_agent(PCI_DEVICES);
+    let unreadable = |source| DiscoveryError::Unreadable { path: path.clone(), source };
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(unreadable)?,
+    };
+    let mut found = BTreeSet::new();
+    for entry in entries {
+        let Some(address) = entry.map_err(unreadable)?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if number(root, address, "vendor") == Some(vendor) {
+            found.insert(address);
+        }
+    }
+    Ok(found)
+}
+
+/// The first line of an attribute; empty where it cannot be read.
+pub(crate) fn line(root: &Root, address: PciAddress, attribute: &str) -> String {
+    let path = root.seen_by_agent(&format!("{PCI_DEVICES}/{address}/{attribute}"));
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// One of the four numbers of a function, such as `device`. `None` where it cannot be read, or is no such number.
+pub(crate) fn number(root: &Root, address: PciAddress, attribute: &str) -> Option<u16> {
+    u16::from_str_radix(line(root, address, attribute).strip_prefix("0x")?, 16).ok()
 }
 
 /// What is near a PCI device. What cannot be read is unknown.
@@ -98,12 +122,21 @@ mod tests {
     fn only_the_vendors_devices_of_the_class_are_found() {
         let tree = tempfile::tempdir().unwrap();
         let root = Root::new(tree.path(), "/");
-        assert!(devices(&root, "0x10de", "0x03").is_empty(), "no PCI bus is no fault");
+        assert!(devices(&root, 0x10de, "0x03").unwrap().is_empty(), "no PCI bus is no fault");
         device(tree.path(), "pci0000:00/0000:01:00.0", &[("vendor", "0x10de\n"), ("class", "0x030200\n")]);
         device(tree.path(), "pci0000:00/0000:02:00.0", &[("vendor", "0x10de\n"), ("class", "0x068000\n")]);
         device(tree.path(), "pci0000:00/0000:03:00.0", &[("vendor", "0x1002\n"), ("class", "0x030200\n")]);
         device(tree.path(), "pci0000:00/0000:04:00.0", &[]);
-        let found = devices(&root, "0x10de", "0x03");
+        let found = devices(&root, 0x10de, "0x03").unwrap();
         assert_eq!(found.into_iter().map(|address| address.to_string()).collect::<Vec<_>>(), ["0000:01:00.0"]);
+    }
+    #[test]
+    fn a_bus_that_cannot_be_read_is_not_an_empty_one() {
+        let tree = tempfile::tempdir().unwrap();
+        let bus = tree.path().join("sys/bus/pci");
+        fs::create_dir_all(&bus).unwrap();
+        fs::write(bus.join("devices"), "no directory").unwrap();
+        let error = functions(&Root::new(tree.path(), "/"), 0x10de).unwrap_err().to_string();
+        assert!(error.contains("sys/bus/pci/devices cannot be read"), "{error}");
     }
 }

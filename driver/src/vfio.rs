@@ -44,6 +44,7 @@ pub use cgroup::Container;
 pub use error::{Class, VfioError};
 pub use facts::{Passthrough, Ways};
 pub(crate) use facts::{is_bound, passthrough};
+pub(crate) use files::{binding as bound_to, group as group_of};
 pub use group::{IommuGroup, Member};
 pub use holders::Holder;
 pub use interface::Interface;

@@ -97,3 +97,23 @@ pub trait Workbench: Send + Sync {
     /// When that cannot be known now.
     fn holds(&self, work: &Work, outcome: &Outcome) -> Result<bool, WorkError>;
 }
+
+/// The workbench of a vendor whose accelerators are handed out as they are: there is never anything to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoWork;
+
+impl Workbench for NoWork {
+    fn carry_out(&self, work: &Work, _: Instant) -> Result<Outcome, WorkError> {
+        // Nobody plans any; a record that says so was made for other hardware.
+        let text = format!("accelerator {} knows no such work; delete the claim's pods", work.accelerator());
+        Err(WorkError { text, busy: false, gone: false, untouched: true })
+    }
+
+    fn undo(&self, _: &Work, _: Option<&Outcome>, _: Instant) -> Result<(), WorkError> {
+        Ok(())
+    }
+
+    fn holds(&self, _: &Work, _: &Outcome) -> Result<bool, WorkError> {
+        Ok(false)
+    }
+}

@@ -299,14 +299,14 @@ impl Claims {
             Part::Partition(accelerator, made) => {
                 accelerator.partition_edits(made, &self.host).map_err(|error| error.to_string())
             }
-            Part::Passthrough(_, ways, config) => {
+            Part::Passthrough(accelerator, ways, config) => {
                 let first = match config.iommu.backend_policy {
                     IommuBackendPolicy::PreferIommuFd => ways.iommufd().or_else(|| ways.legacy()),
                     IommuBackendPolicy::LegacyOnly => ways.legacy(),
                 };
                 let interface =
                     first.ok_or("VFIO offers no way to it; load vfio-pci, or let the config prefer iommufd")?;
-                Ok(self.host.passthrough_edits(&interface, config.iommu.enable_api_device))
+                Ok(accelerator.passthrough_edits(&interface, config.iommu.enable_api_device, &self.host))
             }
         }
     }

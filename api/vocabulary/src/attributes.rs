@@ -55,13 +55,52 @@ pub mod nvidia {
     pub const TYPE_GROUP: &str = "group";
 }
 
+/// What Google's own DRA driver publishes, by the same names, and what it does not know.
+pub mod google {
+    /// Int: the chip's place in the order of the host's chips, from 0: what libtpu knows it by.
+    pub const INDEX: &str = "index";
+    /// String: a UUID. Chips have none of their own, so it is made of the node's name and the PCI address.
+    pub const UUID: &str = "uuid";
+    /// String: the generation, `v5e`.
+    pub const TPU_GEN: &str = "tpuGen";
+    /// String: the brand, [`BRAND_GOOGLE`].
+    pub const BRAND: &str = "brand";
+    /// String: the accelerator as GKE labels its nodes, `tpu-v5-lite-podslice`. Left out where nobody tells.
+    pub const ACCELERATOR: &str = "accelerator";
+    /// Int: how many chips the host has.
+    pub const CHIP_COUNT: &str = "chipCount";
+    /// String: the topology of the slice that the host is a part of, `4x8`. Left out where nobody tells.
+    pub const TOPOLOGY: &str = "topology";
+
+    /// String: [`TYPE_CHIP`] for one chip, [`TYPE_GROUP`] for several at once. Google's own driver knows no such thing.
+    pub const TYPE: &str = "type";
+    /// String: which block of the host's chips is allocated: `1x1`, `2x2`, `2x4`, with a third number on generations whose
+    /// slices have three dimensions. Google's own driver has whole hosts alone.
+    pub const SHAPE: &str = "shape";
+    /// Bool: whether that is all of the host.
+    pub const WHOLE_HOST: &str = "wholeHost";
+    /// String, on chips alone: where in the host's block the chip is, `0,1,0`. Left out where the block is not known.
+    pub const COORDINATES: &str = "coordinates";
+
+    /// The value of [`BRAND`].
+    pub const BRAND_GOOGLE: &str = "Google";
+    /// The value of [`TYPE`] for one chip.
+    pub const TYPE_CHIP: &str = "chip";
+    /// The value of [`TYPE`] for several.
+    pub const TYPE_GROUP: &str = "group";
+}
+
 /// The portable set: the same meaning on every vendor.
 pub mod portable {
-    /// String: who made the accelerator: `nvidia`.
+    /// String: who made the accelerator: `nvidia`, `google`.
     pub const VENDOR: &str = "tessera.dev/vendor";
-    /// String: what is allocated: `gpu` for a whole GPU, [`KIND_PARTITION`] for a part of an accelerator,
+    /// String: what is allocated: [`KIND_GPU`], [`KIND_TPU`], [`KIND_PARTITION`] for a part of an accelerator,
     /// [`KIND_PASSTHROUGH`] for one without its driver, [`KIND_GROUP`] for several at once.
     pub const KIND: &str = "tessera.dev/kind";
+    /// The value of [`KIND`] for a whole GPU.
+    pub const KIND_GPU: &str = "gpu";
+    /// The value of [`KIND`] for a whole TPU chip.
+    pub const KIND_TPU: &str = "tpu";
     /// The value of [`KIND`] for a part of an accelerator that has memory and engines of its own.
     pub const KIND_PARTITION: &str = "partition";
     /// The value of [`KIND`] for an accelerator that is handed to user space by VFIO.
@@ -74,14 +113,15 @@ pub mod portable {
     /// so `matchAttribute` on it picks accelerators that are; one that is tied to nobody has a value of its own.
     /// `<cluster>.<clique>` of a fabric that spans nodes is the same on all of them.
     pub const FABRIC_DOMAIN: &str = "tessera.dev/fabricDomain";
-    /// String: what ties the accelerators of [`FABRIC_DOMAIN`]: `switched`, `direct` or `none`.
+    /// String: what ties the accelerators of [`FABRIC_DOMAIN`]: `switched`, `direct`, `mesh` or `none`.
     pub const FABRIC_KIND: &str = "tessera.dev/fabricKind";
     /// String: the PCIe switch next to the root port, by the PCI address of its upstream port. One that is behind no
     /// switch has a value of its own, as in [`FABRIC_DOMAIN`].
     pub const PCIE_SWITCH: &str = "tessera.dev/pcieSwitch";
     /// Int, on groups alone: how many accelerators are allocated at once: 2, 4 or 8.
     pub const GROUP_SIZE: &str = "tessera.dev/groupSize";
-    /// String, on groups alone: the strongest tie that all members share: `fabric`, `links`, `pcieSwitch` or `numaNode`.
+    /// String, on groups alone: the strongest tie that all members share: `mesh`, `fabric`, `links`, `pcieSwitch` or
+    /// `numaNode`.
     pub const GROUP_TIE: &str = "tessera.dev/groupTie";
 
     /// The value of [`KIND`] for a group.

@@ -3,6 +3,11 @@
 /// Bytes of device memory, by the name that NVIDIA's own driver uses.
 pub const NVIDIA_MEMORY: &str = "memory";
 
+/// Bytes of a TPU's memory, by the name that other vendors' drivers use. Google's own publishes none.
+pub const GOOGLE_MEMORY: &str = "memory";
+/// The cores of a TPU that multiply matrices.
+pub const TENSOR_CORES: &str = "tensorCores";
+
 /// Bytes of device memory, by a name that is the same on every vendor.
 pub const MEMORY: &str = "tessera.dev/memory";
 

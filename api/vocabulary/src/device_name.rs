@@ -21,6 +21,12 @@ impl DeviceName {
         Self(format!("gpu-{domain:04x}-{bus:02x}-{device:02x}-{function:x}"))
     }
 
+    /// A whole TPU chip: `tpu-0000-05-00-0` for PCI address `0000:05:00.0`. Google's own driver counts its chips, so that
+    /// all names behind a broken one are another chip's after a restart.
+    pub fn tpu(address: PciAddress) -> Self {
+        Self(Self::gpu(address).0.replacen("gpu", "tpu", 1))
+    }
+
     /// A whole GPU that is handed to user space: `vfio-0000-1b-00-0`.
     pub fn vfio(address: PciAddress) -> Self {
         Self(Self::gpu(address).0.replacen("gpu", "vfio", 1))
@@ -99,6 +105,7 @@ mod tests {
         let name = DeviceName::gpu("00000000:1B:00.0".parse().unwrap());
         assert_eq!(name.as_str(), "gpu-0000-1b-00-0");
         assert_eq!(name.as_str().parse(), Ok(name));
+        assert_eq!(DeviceName::tpu("0000:05:00.0".parse().unwrap()).as_str(), "tpu-0000-05-00-0");
         // A VMD domain has five digits.
         assert_eq!(DeviceName::gpu("10000:01:02.3".parse().unwrap()).as_str(), "gpu-10000-01-02-3");
     }

@@ -25,6 +25,11 @@ impl DriverName {
         Self("gpu.nvidia.com".to_owned())
     }
 
+    /// `tpu.google.com`, the name that Google's own driver has.
+    pub fn google_tpu() -> Self {
+        Self("tpu.google.com".to_owned())
+    }
+
     /// The name as the API and the kubelet spell it.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -35,6 +35,18 @@ impl ContainerEdits {
         *self == Self::default()
     }
 
+    /// Adds other edits behind these.
+    pub fn append(&mut self, other: Self) {
+        let Self { env, device_nodes, net_devices, hooks, mounts, intel_rdt, additional_gids } = other;
+        self.env.extend(env);
+        self.device_nodes.extend(device_nodes);
+        self.net_devices.extend(net_devices);
+        self.hooks.extend(hooks);
+        self.mounts.extend(mounts);
+        self.additional_gids.extend(additional_gids);
+        self.intel_rdt = intel_rdt.or_else(|| self.intel_rdt.take());
+    }
+
     /// Leaves out the environment, mounts and hooks that `earlier` has as well; for edits of a device that no container
     /// gets without an earlier one. Twice, they would do no harm: runtimes put a mount in the place of an earlier one at
     /// the same path, and the last variable wins. But a hook would run as often as it is named.

@@ -6,7 +6,7 @@ use crate::{Host, Made};
 
 impl Gpu {
     /// The device nodes of the GPU at this address and of its driver, and the driver's files.
-    pub(crate) fn container_edits(&self, address: PciAddress, host: &Host) -> Result<ContainerEdits, MissingNode> {
+    pub(super) fn nodes_and_files(&self, address: PciAddress, host: &Host) -> Result<ContainerEdits, MissingNode> {
         let device_nodes = device_nodes::of_gpu(host, self.minor, address)?;
         let mut edits = host.nvidia().map(|driver| driver.edits(host.root())).unwrap_or_default();
         edits.device_nodes = device_nodes;
@@ -16,13 +16,13 @@ impl Gpu {
     }
 
     /// The same for a MIG device: the GPU's node, and those that stand for the right to use the instance.
-    pub(crate) fn partition_edits(
+    pub(super) fn nodes_of_partition(
         &self,
         address: PciAddress,
         made: &Made,
         host: &Host,
     ) -> Result<ContainerEdits, PartitionError> {
-        let mut edits = self.container_edits(address, host)?;
+        let mut edits = self.nodes_and_files(address, host)?;
         let instance = MigInstance {
             gpu_minor: self.minor,
             gpu_instance: made.gpu_instance,

@@ -10,7 +10,7 @@ use crate::version::strict;
 use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs, vfio};
 
 /// NVIDIA's PCI vendor id, and the class of displays and 3D controllers (bridges and audio functions are others).
-const PCI_VENDOR: &str = "0x10de";
+const PCI_VENDOR: u16 = 0x10de;
 const PCI_CLASS: &str = "0x03";
 
 /// The way to NVIDIA's GPUs.
@@ -105,7 +105,7 @@ impl Backend for Nvidia {
 
     /// An error closes NVML, and so does a change on the bus: a reloaded driver and a new GPU are found that way.
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
-        let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS);
+        let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS)?;
         // NVML counts the GPUs that its driver has when it is opened.
         let with_driver = on_the_bus.iter().filter(|address| !vfio::is_bound(&self.root, **address)).copied().collect();
         self.session.close_unless(&with_driver);

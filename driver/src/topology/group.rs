@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tessera_vocabulary::attributes::{nvidia, portable, standard};
+use tessera_vocabulary::attributes::{portable, standard};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
 use super::place::{FabricKind, Place};
@@ -21,6 +21,8 @@ pub struct Group {
 /// What ties the members of a group, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupKind {
+    /// Their place in a mesh: their vendor says that these can be used together, and no others.
+    Mesh,
     /// Switches of a fabric: every member reaches every other with all of its links.
     Fabric,
     /// Links of their own from each to each, the same number everywhere.
@@ -34,6 +36,7 @@ pub enum GroupKind {
 impl fmt::Display for GroupKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Mesh => "mesh",
             Self::Fabric => "fabric",
             Self::Links => "links",
             Self::PcieSwitch => "pcieSwitch",
@@ -93,8 +96,8 @@ fn attributes(
     };
     let fabric = places.first().map_or(FabricKind::None, |place| place.fabric_kind);
     let fabric = if kind <= GroupKind::Links { fabric } else { FabricKind::None };
+    common.extend(members.first().map(|first| first.vendor().group_attributes(members)).unwrap_or_default());
     common.extend([
-        (nvidia::TYPE, nvidia::TYPE_GROUP.into()),
         (portable::KIND, portable::KIND_GROUP.into()),
         (portable::GROUP_SIZE, AttributeValue::Int(i64::try_from(members.len()).unwrap_or(i64::MAX))),
         (portable::GROUP_TIE, kind.to_string().as_str().into()),

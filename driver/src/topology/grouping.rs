@@ -12,6 +12,8 @@ use crate::Accelerator;
 
 /// The groups that a node offers, in the order in which they should be listed.
 ///
+/// Where the vendor says which sets can be used together ([`GroupKind::Mesh`]), those; else it is found here what is near.
+///
 /// Twice, the accelerators of a model are put together two and two, then four and four, then eight: once inside what links
 /// tie ([`GroupKind::Fabric`], [`GroupKind::Links`]), once inside a NUMA node, or a PCIe switch where no NUMA node is
 /// known. Each time the nearest come together first, so that groups of a fabric follow switches and NUMA nodes, and each
@@ -36,16 +38,25 @@ pub fn groups<'a>(accelerators: impl IntoIterator<Item = &'a Accelerator>) -> Ve
     let places = places(accelerators.iter().copied());
     let mut groups = Vec::new();
     for model in by_model(accelerators).values() {
+        if let Some(blocks) = model.first().and_then(|first| first.vendor().blocks(model)) {
+            groups.extend(blocks.iter().map(|block| Group::new(GroupKind::Mesh, &members(model, block), &places)));
+            continue;
+        }
         let islands = islands(model);
         let linked = islands.iter().map(|island| island.members.clone());
         let sets: BTreeSet<Vec<PciAddress>> =
             linked.chain(neighbourhoods(model)).flat_map(|cell| doubled(&cell)).map(|set| sorted(&set)).collect();
         for addresses in sets {
-            let members: Vec<_> = model.iter().copied().filter(|one| addresses.contains(&one.address)).collect();
+            let members = members(model, &addresses);
             groups.push(Group::new(strongest_tie(&members, &islands), &members, &places));
         }
     }
     in_order(groups)
+}
+
+/// By address, as the model's accelerators are.
+fn members<'a>(model: &[&'a Accelerator], addresses: &[PciAddress]) -> Vec<&'a Accelerator> {
+    model.iter().copied().filter(|one| addresses.contains(&one.address)).collect()
 }
 
 /// Accelerators of a NUMA node; of a PCIe switch where the kernel knows no NUMA node.

@@ -19,6 +19,8 @@ pub(super) enum IslandTie {
     Switched(FabricDomain),
     /// Links from each to each, the same number everywhere.
     Direct,
+    /// Links from neighbour to neighbour.
+    Mesh(FabricDomain),
 }
 
 /// The sizes in which directly linked accelerators are looked for: those of groups, so that as few as can be are left
@@ -31,9 +33,11 @@ const SIZES: [usize; 3] = [8, 4, 2];
 /// manager takes the GPU's peers away by default, and where it does not, the GPU is the slowest of each group.
 pub(super) fn islands<'a>(model: &[&'a Accelerator]) -> Vec<Island<'a>> {
     let mut domains: BTreeMap<&FabricDomain, Vec<(u32, &Accelerator)>> = BTreeMap::new();
+    let mut meshes: BTreeMap<&FabricDomain, Vec<&Accelerator>> = BTreeMap::new();
     let mut unswitched = Vec::new();
     for one in model {
         match &one.links.fabric {
+            Fabric::Mesh(domain) => meshes.entry(domain).or_default().push(one),
             Fabric::Member { domain, links } => domains.entry(domain).or_default().push((*links, one)),
             Fabric::None | Fabric::Forming | Fabric::Failed => unswitched.push(*one),
         }
@@ -43,7 +47,8 @@ pub(super) fn islands<'a>(model: &[&'a Accelerator]) -> Vec<Island<'a>> {
         let whole = members.into_iter().filter(|(links, _)| Some(*links) == most).map(|(_, one)| one);
         Island { tie: IslandTie::Switched(domain.clone()), members: whole.collect() }
     });
-    switched.chain(direct(&unswitched)).collect()
+    let meshes = meshes.into_iter().map(|(domain, members)| Island { tie: IslandTie::Mesh(domain.clone()), members });
+    switched.chain(meshes).chain(direct(&unswitched)).collect()
 }
 
 /// Sets whose members are linked directly, each with each by the same number of links; the broadest ties first.

@@ -30,6 +30,11 @@ pub enum Fabric {
         /// The links to switches that carry traffic. A member with fewer than others of its model has broken ones.
         links: u32,
     },
+    /// A part of a mesh: each is linked to its neighbours, and through them to all of the domain.
+    Mesh(
+        /// The domain.
+        FabricDomain,
+    ),
 }
 
 /// The name of a fabric's domain, a text of at most 64 bytes: the same on two accelerators exactly if both are in it.

@@ -31,6 +31,8 @@ pub enum FabricKind {
     Switched,
     /// Links from each to each.
     Direct,
+    /// Links from neighbour to neighbour.
+    Mesh,
 }
 
 impl fmt::Display for FabricKind {
@@ -39,6 +41,7 @@ impl fmt::Display for FabricKind {
             Self::None => "none",
             Self::Switched => "switched",
             Self::Direct => "direct",
+            Self::Mesh => "mesh",
         })
     }
 }
@@ -73,6 +76,7 @@ pub fn places<'a>(accelerators: impl IntoIterator<Item = &'a Accelerator>) -> BT
             let lowest = members.iter().map(|one| one.address).min();
             let (kind, domain) = match tie {
                 IslandTie::Switched(domain) => (FabricKind::Switched, domain.0),
+                IslandTie::Mesh(domain) => (FabricKind::Mesh, domain.0),
                 IslandTie::Direct => {
                     (FabricKind::Direct, lowest.map(|one| format!("direct.{one}")).unwrap_or_default())
                 }

@@ -33,7 +33,7 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Who has the function. While a driver lets go, its link is gone and `uevent` still names it.
-pub(super) fn binding(root: &Root, address: PciAddress) -> Binding {
+pub(crate) fn binding(root: &Root, address: PciAddress) -> Binding {
     let directory = function(root, address);
     if let Some(driver) = link_name(&directory.join("driver")).and_then(|name| name.parse().ok()) {
         return Binding::Bound(driver);
@@ -45,7 +45,7 @@ pub(super) fn binding(root: &Root, address: PciAddress) -> Binding {
     }
 }
 
-pub(super) fn group(root: &Root, address: PciAddress) -> Option<IommuGroup> {
+pub(crate) fn group(root: &Root, address: PciAddress) -> Option<IommuGroup> {
     let link = function(root, address).join("iommu_group");
     let number = link_name(&link)?.parse().ok()?;
     let mut members: Vec<Member> = fs::read_dir(link.join("devices"))

@@ -113,6 +113,11 @@ pub enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// The accelerator that is handed out as it is.
+    fn whole(self) -> Option<&'a Accelerator> {
+        if let Self::Whole(accelerator) = self { Some(accelerator) } else { None }
+    }
+
     /// The accelerator that it is, or is a part of.
     pub fn accelerator(self) -> &'a Accelerator {
         match self {
@@ -186,7 +191,7 @@ pub fn complete(
 ) -> Result<Record, Refusal> {
     let claim = &record.claim;
     let configs = configs(claim, granted, inventory)?;
-    let (mut cdi_devices, mut requests) = (Vec::new(), Vec::new());
+    let mut named = Vec::new();
     for device in &record.devices {
         let offer = inventory.ready(&device.device)?;
         let outcome = device.outcomes.first();
@@ -209,12 +214,21 @@ pub fn complete(
             }
         };
         let names = cdi_device_names(&offer, device.share_id.as_ref(), claim)?;
-        for (name, part) in names.into_iter().zip(parts) {
-            let container_edits =
-                edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
-            cdi_devices.push(cdi::Device::new(name, container_edits));
-            requests.push(&device.requests);
+        named.extend(names.into_iter().zip(parts).map(|(name, part)| (device, name, part)));
+    }
+    // What the accelerators are told of each other holds for the claim: a container that is given one of its devices
+    // alone is told of all.
+    let wholes: Vec<_> = named.iter().filter_map(|(_, _, part)| part.whole()).collect();
+    let together = Accelerator::together(&wholes);
+    let (mut cdi_devices, mut requests) = (Vec::new(), Vec::new());
+    for (device, name, part) in named {
+        let mut container_edits =
+            edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
+        if part.whole().is_some() {
+            container_edits.append(together.clone());
         }
+        cdi_devices.push(cdi::Device::new(name, container_edits));
+        requests.push(&device.requests);
     }
     leave_out_shared(&requests, &mut cdi_devices);
     let spec = Spec::new(identity.cdi_kind().clone(), cdi_devices).document();
