@@ -12,8 +12,8 @@ use crate::Accelerator;
 /// A backend is asked again and again, from one thread, for as long as the agent runs: drivers come and go under it.
 pub trait Backend: Send {
     /// Whether anything of the vendor is on the node: a device on the bus, whoever has it, or the software without which no
-    /// device answers. What is not even there is not worth a look, and nothing is said about it. Reads few files and loads
-    /// nothing.
+    /// device answers. What is not even there is not worth a look, and nothing is said about it. Also where that cannot be
+    /// known: the look says why. Reads few files and loads nothing.
     fn is_present(&self) -> bool;
 
     /// Looks at the hardware as it is now.
@@ -25,6 +25,10 @@ pub trait Backend: Send {
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn is_present(&self) -> bool {
+        self.as_ref().is_present()
+    }
+
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
         self.as_mut().discover()
     }

@@ -100,7 +100,8 @@ impl Nvidia {
 impl Backend for Nvidia {
     fn is_present(&self) -> bool {
         // Where the bus is hidden, as from some virtual machines, the driver tells.
-        !sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS).is_empty() || self.session.is_installed()
+        let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS);
+        on_the_bus.map_or(true, |devices| !devices.is_empty()) || self.session.is_installed()
     }
 
     /// An error closes NVML, and so does a change on the bus: a reloaded driver and a new GPU are found that way.

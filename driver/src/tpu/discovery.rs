@@ -59,6 +59,10 @@ impl Tpu {
 }
 
 impl Backend for Tpu {
+    fn is_present(&self) -> bool {
+        self.on_the_bus().map_or(true, |chips| !chips.is_empty())
+    }
+
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
         let chips = self.on_the_bus()?;
         if chips.is_empty() && self.known.is_empty() {
