@@ -1,5 +1,6 @@
 //! The API server, as far as the agent needs it: a client, the node, a claim by name.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,6 +63,12 @@ pub(crate) async fn claim(client: &Client, namespace: &str, name: &str) -> Resul
 pub(crate) async fn node(client: &Client, name: &str) -> Result<NodeIdentity, kube::Error> {
     let node = Api::<Node>::all(client.clone()).get_metadata(name).await?;
     Ok(NodeIdentity { name: name.to_owned(), uid: node.metadata.uid.unwrap_or_default() })
+}
+
+/// The labels of the node.
+pub(crate) async fn node_labels(client: &Client, name: &str) -> Result<BTreeMap<String, String>, kube::Error> {
+    let node = Api::<Node>::all(client.clone()).get_metadata(name).await?;
+    Ok(node.metadata.labels.unwrap_or_default())
 }
 
 /// An error of the client with its causes, cut to what an event can hold.

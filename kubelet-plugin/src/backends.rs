@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use tessera_driver::nvidia::{Nvidia, NvidiaWorkbench, Session};
-use tessera_driver::{Backend, Workbench};
+use tessera_driver::tpu::{NodeLabels, Tpu};
+use tessera_driver::{Backend, NoWork, Workbench};
 use tessera_vocabulary::DriverName;
 
 use crate::cli::HardwareOptions;
 
 /// Every backend, in the order in which their devices are printed.
-const BACKENDS: &[Row] = &[Row { word: "nvidia", name: |options| &options.nvidia_driver_name, open: nvidia }];
+const BACKENDS: &[Row] = &[
+    Row { word: "nvidia", name: |options| &options.nvidia_driver_name, open: nvidia, reads_labels: false },
+    Row { word: "tpu", name: |options| &options.tpu.tpu_driver_name, open: tpu, reads_labels: true },
+];
 
 /// One family of accelerators, which has a DRA driver of its own.
 #[derive(Debug)]
@@ -19,7 +23,9 @@ pub(crate) struct Row {
     /// The name of its DRA driver.
     name: fn(&HardwareOptions) -> &DriverName,
     /// The ways to the hardware.
-    open: fn(&HardwareOptions) -> Ways,
+    open: fn(&HardwareOptions, &NodeLabels) -> Ways,
+    /// Whether the labels of the node tell it something.
+    pub(crate) reads_labels: bool,
 }
 
 /// The ways to one family's hardware. Nothing was touched on them yet.
@@ -37,17 +43,22 @@ impl Row {
     }
 
     /// The ways to the hardware.
-    pub(crate) fn open(&self, options: &HardwareOptions) -> Ways {
-        (self.open)(options)
+    pub(crate) fn open(&self, options: &HardwareOptions, labels: &NodeLabels) -> Ways {
+        (self.open)(options, labels)
     }
 }
 
-fn nvidia(options: &HardwareOptions) -> Ways {
+fn nvidia(options: &HardwareOptions, _: &NodeLabels) -> Ways {
     let session = Session::new(options.nvidia_driver_root());
     Ways {
         backend: Box::new(Nvidia::new(options.root(), session.clone())),
         workbench: Arc::new(NvidiaWorkbench::new(options.root(), session)),
     }
+}
+
+fn tpu(options: &HardwareOptions, labels: &NodeLabels) -> Ways {
+    let backend = Tpu::new(options.root(), options.tpu_settings(), labels.clone());
+    Ways { backend: Box::new(backend), workbench: Arc::new(NoWork) }
 }
 
 /// The words for all of them.

@@ -1,5 +1,7 @@
 //! The command line. Every flag can be given by the environment too, for the DaemonSet's sake.
 
+mod tpu;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use tessera_core::Offering;
 use tessera_driver::nvidia::LoaderCache;
 use tessera_driver::{Host, Root};
 use tessera_vocabulary::DriverName;
+
+pub use tpu::TpuOptions;
 
 /// Publishes a node's accelerators to Kubernetes and prepares them for claims.
 #[derive(Debug, Parser)]
@@ -75,6 +79,9 @@ pub struct HardwareOptions {
         value_name = "NAME"
     )]
     pub nvidia_driver_name: DriverName,
+    /// What is said about TPUs.
+    #[command(flatten)]
+    pub tpu: TpuOptions,
     /// Name of this node's Node object. Required to run.
     #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_driver::Backend;
+use tessera_driver::tpu::NodeLabels;
 use tessera_vocabulary::DriverName;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -42,7 +43,7 @@ impl Driver {
         readiness: &Readiness,
     ) -> Self {
         let name = row.name(hardware);
-        let wanted = is_wanted(&*row.open(hardware).backend, &name, options);
+        let wanted = is_wanted(&*row.open(hardware, &NodeLabels::default()).backend, &name, options);
         readiness.set(&name, if wanted { Stage::Starting } else { Stage::Standby });
         // What fails now fails again when it is served, and is told then.
         let sockets = wanted.then(|| sockets(&name, options).ok()).flatten();
@@ -92,7 +93,7 @@ impl Driver {
     async fn wait_for_hardware(&self, node: &Node) {
         info!(driver = %self.name, "none of its hardware is on this node; it is served once there is");
         let mut uevents = node.uevents.clone();
-        let mut ways = self.row.open(&node.hardware);
+        let mut ways = self.row.open(&node.hardware, &node.labels);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(node.options.rescan) => {}
@@ -108,7 +109,7 @@ impl Driver {
                 }
                 Err(error) => {
                     warn!(driver = %self.name, %error, "a look for its hardware failed");
-                    ways = self.row.open(&node.hardware);
+                    ways = self.row.open(&node.hardware, &node.labels);
                     false
                 }
             };

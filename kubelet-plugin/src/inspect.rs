@@ -8,6 +8,7 @@ use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde_json::{Value, json};
 use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, slices};
 use tessera_driver::AttributeValue;
+use tessera_driver::tpu::NodeLabels;
 use tessera_vocabulary::{DriverName, attributes::portable, capacities};
 
 use crate::backends;
@@ -27,7 +28,7 @@ pub fn inspect(hardware: &HardwareOptions, options: &InspectOptions) -> anyhow::
     let (mut found, mut errors, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for row in backends::chosen(hardware)? {
         let driver = row.name(hardware);
-        let mut backend = row.open(hardware).backend;
+        let mut backend = row.open(hardware, &NodeLabels::default()).backend;
         if !backend.is_present() {
             absent.push(driver.to_string());
             continue;

@@ -20,6 +20,7 @@ mod hardware;
 mod health;
 mod http;
 mod inspect;
+mod labels;
 mod ledger;
 mod locks;
 mod metrics;

@@ -1,6 +1,7 @@
 //! What the agent has once for its node, however many drivers it serves there.
 
 use kube::Client;
+use tessera_driver::tpu::NodeLabels;
 use tokio::sync::mpsc;
 
 use crate::cli::{HardwareOptions, RunOptions};
@@ -26,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) rounds: Rounds,
     /// What the kernel tells of devices.
     pub(crate) uevents: Uevents,
+    /// What the labels of the Node object say, for those who read them.
+    pub(crate) labels: NodeLabels,
     /// How far the drivers are.
     pub(crate) readiness: Readiness,
     /// Where the hardware is found.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tessera_driver::tpu::NodeLabels;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -97,7 +98,20 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
     });
 
     let (hardware, options) = (hardware.clone(), options.clone());
-    let node = Arc::new(Node { name, boot_id, client, metrics, events, rounds, uevents, readiness, hardware, options });
+    let labels = NodeLabels::default();
+    let node = Arc::new(Node {
+        name,
+        boot_id,
+        client,
+        metrics,
+        events,
+        rounds,
+        uevents,
+        labels,
+        readiness,
+        hardware,
+        options,
+    });
     for driver in drivers {
         tasks.spawn(driver.run(Arc::clone(&node), stop.clone()));
     }

@@ -25,6 +25,7 @@ use crate::disk::Disk;
 use crate::dra::Dra;
 use crate::hardware::{self, Hardware, Looks, Observed};
 use crate::health::Health;
+use crate::labels;
 use crate::ledger::SharedLedger;
 use crate::node::Node;
 use crate::notices::Notices;
@@ -69,7 +70,8 @@ pub(crate) async fn serve(
     let ledger = SharedLedger::open(store, identity.boot_id.clone(), metrics.clone(), notices.clone());
     let ledger = Arc::new(ledger.context("--state-dir")?);
 
-    let Ways { backend, workbench } = row.open(hardware);
+    let labels_known = row.reads_labels && labels::first(&node.client, &node.name, &node.labels).await;
+    let Ways { backend, workbench } = row.open(hardware, &node.labels);
     let held = Arc::clone(&ledger);
     let in_use = move || held.accelerators_in_use();
     let seen = Hardware::new(driver.clone());
@@ -111,6 +113,10 @@ pub(crate) async fn serve(
         notices: notices.clone(),
     };
     work(publisher.run(published, stop.clone()).boxed());
+    if row.reads_labels {
+        let (client, node, labels) = (node.client.clone(), node.name.clone(), node.labels.clone());
+        work(labels::follow(client, node, labels, labels_known, stop.clone()).boxed());
+    }
     work(watching.watch_over(node.uevents.clone(), metrics, notices.clone(), stop.clone()).boxed());
     node.readiness.set(&driver, Stage::Serving(Serving { registered: is_registered, published: is_published }));
 

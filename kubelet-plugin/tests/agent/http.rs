@@ -9,8 +9,12 @@ use crate::{AGENT, node};
 async fn ready_means_registered_and_published() {
     let mut node = Node::new(AGENT, "dgx-h100");
     node.start_agent(&[]);
-    let told =
-        |registered| format!("gpu.nvidia.com: registered with the kubelet: {registered}, slices published: true\n");
+    let told = |registered| {
+        format!(
+            "gpu.nvidia.com: registered with the kubelet: {registered}, slices published: true\n\
+             tpu.google.com: not served, none of its hardware is on this node\n"
+        )
+    };
     let published = |node: &Node| node.http("/readyz").filter(|(_, body)| body.contains("slices published: true"));
     let (status, body) = node.wait("published", published).await;
     assert_eq!((status, body), (503, told(false)));

@@ -8,6 +8,7 @@
 
 mod claims;
 mod downgrade;
+mod drivers;
 mod failures;
 mod flags;
 mod groups;
