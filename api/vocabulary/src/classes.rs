@@ -18,3 +18,6 @@ pub const GOOGLE_TPU_GROUP: &str = "group.tpu.google.com";
 
 /// Every group of NVIDIA GPUs.
 pub const NVIDIA_GROUP: &str = "group.gpu.nvidia.com";
+
+/// One accelerator of any vendor, or a part of one, that says how much memory it has.
+pub const ANY_ACCELERATOR: &str = "accelerator.tessera.dev";
