@@ -50,6 +50,11 @@ impl Driver {
         Self { row, name, sockets, wanted }
     }
 
+    /// Its name, if it is served from the start.
+    pub(crate) fn wanted(&self) -> Option<&DriverName> {
+        self.wanted.then_some(&self.name)
+    }
+
     /// Serves it until stopped, whenever its hardware is there.
     ///
     /// # Errors

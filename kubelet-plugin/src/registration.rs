@@ -90,9 +90,9 @@ impl Registration for Service {
     ) -> Result<Response<RegistrationStatusResponse>, Status> {
         let status = request.into_inner();
         if status.plugin_registered {
-            info!(driver = self.plugin.driver, "registered with the kubelet");
+            info!(driver = %self.plugin.driver, "registered with the kubelet");
         } else {
-            warn!(driver = self.plugin.driver, error = status.error, "the kubelet refused the registration");
+            warn!(driver = %self.plugin.driver, error = status.error, "the kubelet refused the registration");
         }
         self.registered.send_replace(status.plugin_registered);
         Ok(Response::new(RegistrationStatusResponse {}))

@@ -112,10 +112,11 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         hardware,
         options,
     });
+    let served: Vec<_> = drivers.iter().filter_map(Driver::wanted).map(ToString::to_string).collect();
+    info!(node = node.name, version = env!("CARGO_PKG_VERSION"), drivers = served.join(" "), "started");
     for driver in drivers {
         tasks.spawn(driver.run(Arc::clone(&node), stop.clone()));
     }
-    info!(node = node.name, version = env!("CARGO_PKG_VERSION"), "started");
 
     let ended = tokio::select! {
         () = told_to_stop() => None,

@@ -7,9 +7,12 @@ use cluster::{Cluster, Signal};
 use crate::SimulatedNode;
 use crate::programs::beside;
 
-/// What each agent logs once when it has read its state.
+/// What each agent logs once, before it begins with its drivers; the names of those that it serves from the start follow.
+const STARTED: &str = "started node=";
+/// What it logs of each driver, followed by its name.
 const AT_WORK: &str = "took over the ledger";
 const REGISTERED: &str = "registered with the kubelet";
+const PUBLISHED: &str = "the slices are published";
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
@@ -35,7 +38,7 @@ impl Agent<'_> {
     /// Starts it inside the node. `arguments` come after those that every node needs. Returns once it works with its
     /// state, before it has registered or published.
     pub fn start(&self, arguments: &[&str]) -> Result<()> {
-        let earlier = self.log().matches(AT_WORK).count();
+        let earlier = self.log().matches(STARTED).count();
         let hardware = format!("/run/cluster/{}", crate::HARDWARE);
         let program = beside("tessera-agent", "tessera-agent")?;
         let fixed = [
@@ -50,7 +53,9 @@ impl Agent<'_> {
         ];
         let argv: Vec<String> = fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
         self.cluster.start_service(&self.service, &argv, &[])?;
-        self.wait_for_log("it does not start", START, |log| log.matches(AT_WORK).count() > earlier)
+        self.wait_for_log("it does not start", START, |log| {
+            log.matches(STARTED).count() > earlier && of_each_driver(log, AT_WORK)
+        })
     }
 
     /// Sends it a signal and waits for its end; says how it ended.
@@ -58,15 +63,15 @@ impl Agent<'_> {
         self.cluster.stop_service(&self.service, signal, STOP)
     }
 
-    /// Whether the one that was started last is registered with the kubelet.
+    /// Whether every driver of the one that was started last is registered with the kubelet.
     pub fn is_registered(&self) -> bool {
-        last(&self.log()).contains(REGISTERED)
+        of_each_driver(&self.log(), REGISTERED)
     }
 
-    /// Waits until the one that was started last is registered with the kubelet and has published.
+    /// Waits until every driver of the one that was started last is registered with the kubelet and has published.
     pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
         self.wait_for_log("it is not ready", timeout, |log| {
-            last(log).contains(REGISTERED) && last(log).contains("the slices are published")
+            of_each_driver(log, REGISTERED) && of_each_driver(log, PUBLISHED)
         })
     }
 
@@ -99,7 +104,38 @@ impl Agent<'_> {
     }
 }
 
-/// What the agent that was started last has logged since it has read its state.
-fn last(log: &str) -> &str {
-    log.rfind(AT_WORK).map_or("", |start| &log[start..])
+/// Whether the agent that was started last has logged this of each driver that it serves from the start.
+fn of_each_driver(log: &str, line: &str) -> bool {
+    let Some(started) = log.rfind(STARTED) else { return false };
+    let mut lines = log[started..].lines();
+    // The last field of the line is a list in quotes.
+    let drivers =
+        lines.next().and_then(|first| first.split_once(" drivers=")).map_or("", |(_, list)| list.trim_matches('"'));
+    let told = |driver: &str| {
+        let of_driver = format!("{line} driver={driver}");
+        log[started..].lines().any(|found| found.ends_with(&of_driver) || found.contains(&format!("{of_driver} ")))
+    };
+    drivers.split_whitespace().all(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_driver_of_the_last_agent_counts() {
+        let first = "INFO started node=\"n\" version=\"1\" drivers=\"gpu.nvidia.com\"\n\
+                     INFO registered with the kubelet driver=gpu.nvidia.com\n";
+        let second = "INFO started node=\"n\" version=\"1\" drivers=\"gpu.nvidia.com tpu.google.com\"\n\
+                      INFO registered with the kubelet driver=tpu.google.com\n";
+        let third = "INFO registered with the kubelet driver=gpu.nvidia.com\n";
+        for (log, registered) in [
+            (String::new(), false),
+            (first.to_owned(), true),
+            ([first, second].concat(), false),
+            ([first, second, third].concat(), true),
+        ] {
+            assert_eq!(of_each_driver(&log, REGISTERED), registered, "{log}");
+        }
+    }
 }
