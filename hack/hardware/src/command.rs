@@ -3,6 +3,7 @@
 //! ```text
 //! list
 //! set [<gpu>] <field>=<value>...
+//! set tpu<n> <field>=<value>...
 //! event <gpu> <type>=<data> [gi=<id>] [ci=<id>]
 //! mig <gpu> on | off
 //! mig <gpu> create <profile>[@<start>]
@@ -27,6 +28,15 @@
 //! | `function` | | with `latency_ms`: only this function |
 //! | `from`, `times` | | with `fail` or `latency_ms`: first call that the rule acts on (1 = next), and how many |
 //!
+//! A TPU is given by its index in PCI order, counted over absent ones too.
+//!
+//! | field of `set tpu<n>` | value |
+//! |---|---|
+//! | `present` | `true` or `false` |
+//! | `driver` | the kernel driver that has it, such as `vfio-pci`, or `none` |
+//! | `number` | of its IOMMU group or its `/dev/accel` |
+//! | `class` | whether its driver, if that is not VFIO's, says by the class of accelerators which node is its own |
+//!
 //! Types of `event` are the words in [`crate::EventType::ALL`]; `xid=79` also takes the GPU off the bus.
 //!
 //! | command | as the admin's | what happens |
@@ -45,10 +55,12 @@ mod mig;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod tpu;
 
 pub use change::{Change, GpuReference, Setting};
 pub use listing::{Listing, Row};
 pub use mig::{MigChange, ProcessChange, ProfileReference};
+pub use tpu::TpuSetting;
 
 /// A command, read but not yet carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::{Function, Tpu};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::mig::Mig;
@@ -23,7 +24,8 @@ const XID_FALLEN_OFF_THE_BUS: u64 = 79;
 pub struct Hardware {
     /// The profile it was made from.
     pub profile: String,
-    /// The driver that is loaded.
+    /// NVIDIA's driver that is loaded, or [`Driver::NONE`].
+    #[serde(default = "Driver::none", skip_serializing_if = "Driver::is_none")]
     pub driver: Driver,
     /// The host's NUMA nodes that have CPUs.
     pub numa_nodes: Vec<NumaNode>,
@@ -36,6 +38,15 @@ pub struct Hardware {
     pub models: BTreeMap<String, Model>,
     /// The GPUs in PCI order. Entries never move or vanish: a GPU that was pulled out has `present = false`.
     pub gpus: Vec<Gpu>,
+    /// The TPU chips in PCI order. Entries never move or vanish, as those of GPUs.
+    #[serde(default)]
+    pub tpus: Vec<Tpu>,
+    /// What else sits on the bus.
+    #[serde(default)]
+    pub functions: Vec<Function>,
+    /// What an instance of Google's cloud is told of its TPUs, `/etc/tpu/tpu-env`.
+    #[serde(default)]
+    pub instance: BTreeMap<String, String>,
     /// What makes calls fail or take long.
     pub faults: Vec<Fault>,
     /// The latest events, oldest first.
@@ -58,9 +69,14 @@ impl Hardware {
         self.models.get(&gpu.model)
     }
 
-    /// The CPUs next to a GPU, as a kernel list (`0-55,112-167`); empty where the host does not say.
-    pub fn local_cpus(&self, gpu: &Gpu) -> &str {
-        self.numa_nodes.iter().find(|node| node.node == gpu.numa_node).map_or("", |node| &node.cpus)
+    /// The CPUs of a NUMA node, as a kernel list (`0-55,112-167`); empty where the host does not say.
+    pub fn local_cpus(&self, node: i32) -> &str {
+        self.numa_nodes.iter().find(|known| known.node == node).map_or("", |node| &node.cpus)
+    }
+
+    /// Whether NVIDIA's driver is installed.
+    pub fn has_driver(&self) -> bool {
+        !self.driver.is_none()
     }
 
     /// Raises an event and gives back its sequence number. XID 79 takes the GPU off the bus.
@@ -95,6 +111,17 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// On a machine without NVIDIA's GPUs.
+    pub const NONE: Self = Self { version: String::new(), cuda: CudaVersion { major: 0, minor: 0 } };
+
+    fn none() -> Self {
+        Self::NONE
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+
     /// The number before the first dot, which tells what a driver can do: 550.
     pub fn major(&self) -> u32 {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod bus;
 mod call_record;
 pub mod command;
 mod error;
@@ -33,6 +34,7 @@ mod profile;
 mod render;
 pub mod state_file;
 
+pub use bus::{Function, Tpu, TpuGeneration};
 pub use call_record::{Call, CallRecord};
 pub use error::{Error, Result};
 pub use event::{Event, EventType};

@@ -75,7 +75,8 @@ impl Machine {
 
     /// What the files in `dev/` turned out to be.
     pub fn device_nodes(&self) -> Result<DeviceNodes> {
-        let path = self.root.join("dev/nvidiactl");
+        let node = render::some_node(&self.hardware()?).unwrap_or_else(|| "dev".to_owned());
+        let path = self.root.join(node);
         let data = fs::metadata(&path).map_err(Error::file("look at", &path))?;
         Ok(if data.file_type().is_char_device() { DeviceNodes::Character } else { DeviceNodes::PlainFiles })
     }

@@ -9,6 +9,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::bus::{Function, Tpu};
 use crate::error::{Error, Result};
 use crate::hardware::{Bridge, Driver, Fabric, Gpu, Hardware, NumaNode, Switch};
 use crate::model::Model;
@@ -20,7 +21,7 @@ pub use error::ProfileError;
 pub struct Profile {
     /// Its name: the file's name without the extension.
     pub name: String,
-    /// The driver that is loaded.
+    /// NVIDIA's driver that is loaded, or [`Driver::NONE`].
     pub driver: Driver,
     /// The host's NUMA nodes that have CPUs.
     pub numa_nodes: Vec<NumaNode>,
@@ -34,12 +35,28 @@ pub struct Profile {
     pub models: BTreeMap<String, Model>,
     /// The GPUs in PCI order, each with the minor number of its position.
     pub gpus: Vec<Gpu>,
+    /// The TPU chips in PCI order.
+    pub tpus: Vec<Tpu>,
+    /// What else sits on the bus.
+    pub functions: Vec<Function>,
+    /// What an instance of Google's cloud is told of its TPUs.
+    pub instance: BTreeMap<String, String>,
 }
 
 impl Profile {
     /// The names of the profiles that come with this crate.
     pub fn names() -> impl Iterator<Item = &'static str> {
         builtin::PROFILES.iter().map(|(name, _)| *name)
+    }
+
+    /// The names of those that have GPUs.
+    pub fn names_with_gpus() -> impl Iterator<Item = &'static str> {
+        Self::names().filter(|name| Self::named(name).is_ok_and(|profile| !profile.gpus.is_empty()))
+    }
+
+    /// The names of those that have TPUs.
+    pub fn names_with_tpus() -> impl Iterator<Item = &'static str> {
+        Self::names().filter(|name| Self::named(name).is_ok_and(|profile| !profile.tpus.is_empty()))
     }
 
     /// A profile that comes with this crate.
@@ -81,6 +98,9 @@ impl Profile {
             bridges: self.bridges.clone(),
             models: self.models.clone(),
             gpus: self.gpus.clone(),
+            tpus: self.tpus.clone(),
+            functions: self.functions.clone(),
+            instance: self.instance.clone(),
             faults: Vec::new(),
             events: Vec::new(),
             last_event: 0,

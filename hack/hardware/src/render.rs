@@ -3,6 +3,7 @@
 mod apply;
 mod capability;
 mod dev;
+mod pci;
 mod proc;
 mod sysfs;
 mod tree;
@@ -14,7 +15,7 @@ use crate::hardware::Hardware;
 use tree::{Content, Entry};
 
 pub use apply::SYSFS_BELOW_KERNEL;
-pub(crate) use dev::{FIRST_GPU, MAX_MINOR};
+pub(crate) use dev::{FIRST_GPU, MAX_MINOR, is_of_no_gpu};
 
 /// Where the driver's libraries lie on x86-64 Debian and Ubuntu, also on machines that stand for others: the library
 /// must load on the machine that the test runs on.
@@ -28,12 +29,26 @@ pub(crate) fn render(root: &Path, hardware: &Hardware, library: Option<&Path>) -
 
 /// All files of a machine in this state.
 fn files(hardware: &Hardware) -> Vec<Entry> {
-    let mut entries = libraries(hardware);
+    let mut entries = if hardware.has_driver() { libraries(hardware) } else { Vec::new() };
     entries.extend(sysfs::files(hardware));
-    entries.extend(proc::files(hardware));
+    if hardware.has_driver() {
+        entries.extend(proc::files(hardware));
+    }
     entries.extend(dev::files(hardware));
     entries.extend(capability::files(hardware));
+    entries.extend(instance(hardware));
     entries
+}
+
+/// A device node that the machine has, whichever.
+pub(crate) fn some_node(hardware: &Hardware) -> Option<String> {
+    dev::files(hardware).into_iter().map(|entry| entry.path).next_back()
+}
+
+/// What the instance is told of its TPUs.
+fn instance(hardware: &Hardware) -> Option<Entry> {
+    let lines: String = hardware.instance.iter().map(|(key, value)| format!("{key}: '{value}'\n")).collect();
+    (!lines.is_empty()).then(|| Entry::new("etc/tpu/tpu-env", Content::Text(lines)))
 }
 
 fn libraries(hardware: &Hardware) -> Vec<Entry> {
@@ -62,6 +77,17 @@ mod tests {
     #[test]
     fn tree_of_a_tray() {
         insta::assert_snapshot!(listing("gb200"));
+    }
+
+    #[test]
+    fn tree_of_a_tpu() {
+        insta::assert_snapshot!(listing("tpu-v5e-1"));
+    }
+
+    #[test]
+    fn tpus_of_a_driver_of_googles() {
+        let files = listing("tpu-v4");
+        insta::assert_snapshot!(files.lines().filter(|line| line.contains("accel")).collect::<Vec<_>>().join("\n"));
     }
 
     /// Only what comes with the instances: files of capabilities and their nodes.

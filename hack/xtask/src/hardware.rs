@@ -15,6 +15,8 @@ Examples:
   cargo xtask hardware set 3 present=false               pull GPU 3 out; present=true puts it back
   cargo xtask hardware set 3 lost=true                   it is there but answers nothing
   cargo xtask hardware set 0 minor=5                     as after a reload of the driver
+  cargo xtask hardware set tpu3 present=false            pull TPU chip 3 out
+  cargo xtask hardware set tpu3 driver=none              unbind it; driver=vfio-pci binds it
   cargo xtask hardware set driver.version=580.65.06
   cargo xtask hardware set 0 fail=nvmlDeviceGetUUID:UNKNOWN
   cargo xtask hardware set fail=nvmlInitWithFlags:DRIVER_NOT_LOADED

@@ -54,7 +54,7 @@ extern "C" fn nvmlDeviceGetNumaNodeId(device: nvmlDevice_t, node: Out<c_uint>) -
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetCpuAffinity(device: nvmlDevice_t, words: c_uint, set: Out<c_ulong>) -> nvmlReturn_t {
     call::gpu("nvmlDeviceGetCpuAffinity", device, |gpu| {
-        let cpus = cpus(gpu.machine.hardware.local_cpus(gpu.gpu)).ok_or(NvmlError::UNKNOWN)?;
+        let cpus = cpus(gpu.machine.hardware.local_cpus(gpu.gpu.numa_node)).ok_or(NvmlError::UNKNOWN)?;
         set.set_all(mask(cpus, words as usize).into_iter(), words as usize)
     })
 }

@@ -21,7 +21,7 @@ fn architecture(of: Architecture) -> DeviceArchitecture {
 
 #[test]
 fn a_client_reads_what_the_profile_says() {
-    for name in Profile::names() {
+    for name in Profile::names_with_gpus() {
         let profile = Profile::named(name).unwrap();
         let node = Node::new(name);
         let nvml = node.nvml();
@@ -74,7 +74,7 @@ fn a_client_reads_what_the_profile_says() {
 
 #[test]
 fn gpus_come_in_pci_order() {
-    for name in Profile::names() {
+    for name in Profile::names_with_gpus() {
         let node = Node::new(name);
         let nvml = node.nvml();
         let count = nvml.device_count().unwrap();

@@ -2,6 +2,7 @@
 
 use super::CommandError;
 use super::mig::{MigChange, ProcessChange};
+use super::tpu::TpuSetting;
 use crate::event::{Event, EventType};
 use crate::fault::Fault;
 use crate::hardware::{CudaVersion, Gpu, Hardware};
@@ -18,6 +19,13 @@ pub enum Change {
         gpu: Option<GpuReference>,
         /// The fields.
         settings: Vec<Setting>,
+    },
+    /// Change a TPU chip.
+    Tpu {
+        /// Its position in PCI order, counted over absent ones too.
+        tpu: usize,
+        /// What becomes of it.
+        settings: Vec<TpuSetting>,
     },
     /// Raise an event.
     Event {
@@ -124,6 +132,7 @@ impl Change {
                 let position = gpu.map(|gpu| gpu.position(&hardware.gpus)).transpose()?;
                 settings.into_iter().try_for_each(|setting| set(hardware, position, setting))
             }
+            Self::Tpu { tpu, settings } => settings.into_iter().try_for_each(|setting| setting.apply(hardware, tpu)),
             Self::Event { gpu, kind, data, gpu_instance, compute_instance } => {
                 let pci = hardware.gpus[gpu.position(&hardware.gpus)?].pci;
                 hardware.raise(Event { sequence: 0, gpu: pci, kind, data, gpu_instance, compute_instance });
@@ -201,7 +210,11 @@ fn set_minor(hardware: &mut Hardware, position: Option<usize>, minor: u32) -> Re
         ));
     }
     if !mig::is_free(hardware, FIRST_GPU + minor) {
-        return Err(CommandError::new("minor", &text, "a MIG instance has its device number; allowed: 0 to 15"));
+        return Err(CommandError::new(
+            "minor",
+            &text,
+            "a MIG instance or a TPU has its device number; allowed: 0 to 11",
+        ));
     }
     one(hardware, position, "minor")?.minor = minor;
     Ok(())

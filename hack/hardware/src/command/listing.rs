@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::bus::Tpu;
 use crate::fault::Fault;
 use crate::hardware::{Gpu, Hardware};
 use crate::pci::PciAddress;
@@ -13,6 +14,8 @@ pub struct Listing {
     pub machine: String,
     /// A row for each GPU, in PCI order.
     pub gpus: Vec<Row>,
+    /// A line for each TPU, in PCI order.
+    pub tpus: Vec<String>,
     /// The rules that make calls fail or take long.
     pub faults: Vec<Fault>,
 }
@@ -54,12 +57,24 @@ impl Listing {
             mig: mode(hardware, gpu),
             parts: parts(hardware, gpu),
         };
+        let driver = format!(", driver {}, CUDA {}", hardware.driver.version, hardware.driver.cuda);
+        let driver = if hardware.has_driver() { driver } else { String::new() };
         Self {
-            machine: format!("{}, driver {}, CUDA {}", hardware.profile, hardware.driver.version, hardware.driver.cuda),
+            machine: format!("{}{driver}", hardware.profile),
+            tpus: hardware.tpus.iter().enumerate().map(tpu).collect(),
             gpus: hardware.gpus.iter().enumerate().map(row).collect(),
             faults: hardware.faults.clone(),
         }
     }
+}
+
+fn tpu((index, tpu): (usize, &Tpu)) -> String {
+    let state = if tpu.present { "present" } else { "absent" };
+    let driver = tpu.driver.as_deref().unwrap_or("no driver");
+    let node = if tpu.is_vfio() { "/dev/vfio/" } else { "/dev/accel" };
+    let generation = format!("{:?}", tpu.generation).to_lowercase();
+    let Tpu { pci, numa_node, number, .. } = tpu;
+    format!("tpu{index} {generation} {pci} numa {numa_node} {node}{number} {driver}, {state}")
 }
 
 fn state(gpu: &Gpu) -> &'static str {
@@ -102,6 +117,10 @@ fn parts(hardware: &Hardware, gpu: &Gpu) -> Vec<String> {
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
+        self.tpus.iter().try_for_each(|tpu| writeln!(f, "{tpu}"))?;
+        if self.gpus.is_empty() {
+            return Ok(());
+        }
         let width = self.gpus.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
         writeln!(
             f,

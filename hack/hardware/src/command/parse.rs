@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::change::{Change, GpuReference, Setting};
 use super::mig::{MigChange, ProcessChange};
+use super::tpu::{self, TpuSetting};
 use super::{Command, CommandError};
 use crate::event::EventType;
 use crate::fault::Fault;
@@ -52,6 +53,12 @@ pub(super) fn command(words: &[&str]) -> Result<Command> {
 const FIELDS: &str = "present, lost, minor, driver.version, driver.cuda, fail, latency_ms, function, from, times";
 
 fn set(words: &[&str]) -> Result<Change> {
+    if let [first, rest @ ..] = words
+        && let Some(tpu) = tpu::position(first)
+    {
+        let settings = pairs(rest)?.into_iter().map(|(field, value)| TpuSetting::parse(field, value));
+        return Ok(Change::Tpu { tpu, settings: settings.collect::<Result<_>>()? });
+    }
     let (gpu, pairs) = split(words)?;
     let mut settings = Vec::new();
     let mut rule: Option<Fault> = None;
@@ -188,11 +195,11 @@ fn pairs<'w>(words: &[&'w str]) -> Result<Pairs<'w>> {
     Ok(pairs)
 }
 
-fn boolean(field: &str, value: &str) -> Result<bool> {
+pub(super) fn boolean(field: &str, value: &str) -> Result<bool> {
     value.parse().map_err(|_| CommandError::new(field, value, "allowed: true, false"))
 }
 
-fn number<N: FromStr>(field: &str, value: &str) -> Result<N> {
+pub(super) fn number<N: FromStr>(field: &str, value: &str) -> Result<N> {
     value.parse().map_err(|_| CommandError::new(field, value, "allowed: a whole number, 0 or more"))
 }
 

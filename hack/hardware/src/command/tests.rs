@@ -209,3 +209,29 @@ fn list_shows_what_a_gpu_is_cut_into() {
     }
     insta::assert_snapshot!(Listing::of(&hardware));
 }
+
+#[test]
+fn tpus_go_and_come_and_change_their_drivers() {
+    let mut hardware = Profile::named("tpu-v5e").unwrap().hardware();
+    for command in
+        ["set tpu3 present=false", "set tpu1 driver=none", "set tpu0 driver=google-tpu class=false number=12"]
+    {
+        try_run(&mut hardware, command).unwrap();
+    }
+    insta::assert_snapshot!(Listing::of(&hardware));
+    for (command, part) in [
+        ("set tpu8 present=false", "allowed: tpu0 to tpu7"),
+        ("set tpu0 number=10", "another function has it"),
+        ("set tpu0 number=7", "another function has it"),
+        ("set tpu0 driver=../x", "the name of a kernel driver"),
+        ("set tpu0 lost=true", "allowed: present, driver, number, class"),
+        ("set tpu0", "missing"),
+    ] {
+        let error = try_run(&mut hardware, command).unwrap_err().to_string();
+        assert!(error.contains(part), "{command}: {error}");
+    }
+    let mut both = Profile::named("nvidia-tpu").unwrap().hardware();
+    let error = try_run(&mut both, "set 0 minor=12").unwrap_err().to_string();
+    assert!(error.contains("a TPU has its device number"), "{error}");
+    assert!(try_run(&mut dgx(), "set tpu0 present=false").unwrap_err().to_string().contains("allowed: none"));
+}

@@ -6,7 +6,7 @@
 //! must, sees no difference: file, name and node agree.
 
 use crate::hardware::Hardware;
-use crate::render::{FIRST_GPU, MAX_MINOR};
+use crate::render::{FIRST_GPU, MAX_MINOR, is_of_no_gpu};
 
 /// Terminal of `mig/config`.
 pub(crate) const CONFIG: u32 = 56;
@@ -32,11 +32,9 @@ pub(super) fn free(hardware: &Hardware) -> u32 {
         .unwrap_or(FIRST_WITHOUT_DRIVER)
 }
 
-/// Whether no instance has this number.
+/// Whether no instance has this number, and nothing that is no GPU.
 pub(crate) fn is_free(hardware: &Hardware, node: u32) -> bool {
-    hardware
-        .gpus
-        .iter()
-        .flat_map(|gpu| &gpu.mig.gpu_instances)
-        .all(|instance| instance.node != node && instance.compute_instances.iter().all(|compute| compute.node != node))
+    let mut instances = hardware.gpus.iter().flat_map(|gpu| &gpu.mig.gpu_instances);
+    !is_of_no_gpu(hardware, node)
+        && instances.all(|one| one.node != node && one.compute_instances.iter().all(|compute| compute.node != node))
 }

@@ -11,7 +11,12 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("hgx-a100-4", include_str!("../../hgx-a100-4.toml")),
     ("hgx-b200", include_str!("../../hgx-b200.toml")),
     ("mixed", include_str!("../../mixed.toml")),
+    ("nvidia-tpu", include_str!("../../nvidia-tpu.toml")),
     ("rtx-pro", include_str!("../../rtx-pro.toml")),
+    ("tpu-v4", include_str!("../../tpu-v4.toml")),
+    ("tpu-v5e", include_str!("../../tpu-v5e.toml")),
+    ("tpu-v5e-1", include_str!("../../tpu-v5e-1.toml")),
+    ("tpu-v6e", include_str!("../../tpu-v6e.toml")),
 ];
 
 const MODELS: &[(&str, &str)] = &[

@@ -39,7 +39,12 @@ fn every_profile_is_sound() {
             ("hgx-a100-4", 4),
             ("hgx-b200", 8),
             ("mixed", 3),
-            ("rtx-pro", 2)
+            ("nvidia-tpu", 2),
+            ("rtx-pro", 2),
+            ("tpu-v4", 0),
+            ("tpu-v5e", 0),
+            ("tpu-v5e-1", 0),
+            ("tpu-v6e", 0)
         ]
     );
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Profile, ProfileError};
+use crate::bus::{Function, Tpu};
 use crate::hardware::{Bridge, ComputeMode, Driver, Fabric, Gpu, NumaNode, Switch};
 use crate::mig::Mig;
 use crate::model::Model;
@@ -19,7 +20,7 @@ type Models<'a> = &'a dyn Fn(&str) -> Option<(String, String)>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileText {
-    driver: Driver,
+    driver: Option<Driver>,
     #[serde(default)]
     numa_node: Vec<NumaNode>,
     #[serde(default)]
@@ -27,7 +28,14 @@ struct ProfileText {
     #[serde(default)]
     bridge: Vec<Bridge>,
     fabric: Option<Fabric>,
+    #[serde(default)]
     gpu: Vec<GpuText>,
+    #[serde(default)]
+    tpu: Vec<Spanned<Tpu>>,
+    #[serde(default)]
+    function: Vec<Function>,
+    #[serde(default)]
+    instance: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -62,15 +70,20 @@ pub(super) fn profile(name: &str, file: &str, text: &str, models: Models<'_>) ->
     for (minor, gpu) in (0..).zip(&mut gpus) {
         gpu.minor = minor;
     }
+    let mut tpus: Vec<Tpu> = parsed.tpu.into_iter().map(Spanned::into_inner).collect();
+    tpus.sort_by_key(|tpu| tpu.pci);
     Ok(Profile {
         name: name.to_owned(),
-        driver: parsed.driver,
+        driver: parsed.driver.unwrap_or(Driver::NONE),
         numa_nodes: parsed.numa_node,
         switches: parsed.switch,
         bridges: parsed.bridge,
         fabric: parsed.fabric,
         models: loaded,
         gpus,
+        tpus,
+        functions: parsed.function,
+        instance: parsed.instance,
     })
 }
 
@@ -130,9 +143,27 @@ fn check(file: &str, text: &str, profile: &ProfileText) -> Result<(), Box<Profil
             let problem = format!("too many GPUs; allowed: {}", MAX_MINOR + 1);
             return Err(ProfileError::at(file, text, gpu.pci.span(), problem));
         }
+        if profile.driver.is_none() {
+            return Err(ProfileError::at(file, text, gpu.pci.span(), "a GPU needs a [driver]"));
+        }
+    }
+    for (position, tpu) in profile.tpu.iter().enumerate() {
+        let one = tpu.get_ref();
+        let alike =
+            |other: &Tpu| other.pci == one.pci || (other.number, other.is_vfio()) == (one.number, one.is_vfio());
+        if profile.tpu[..position].iter().any(|other| alike(other.get_ref())) {
+            let problem = "two TPUs have this address or number; allowed: one of each for each TPU";
+            return Err(ProfileError::at(file, text, tpu.span(), problem));
+        }
+        if position >= MAX_TPUS {
+            return Err(ProfileError::at(file, text, tpu.span(), format!("too many TPUs; allowed: {MAX_TPUS}")));
+        }
     }
     Ok(())
 }
+
+/// As many as a host has at most, and as there are terminals for.
+const MAX_TPUS: usize = 8;
 
 fn is_gpu_uuid(text: &str) -> bool {
     let groups: Option<Vec<&str>> = text.strip_prefix("GPU-").map(|uuid| uuid.split('-').collect());

@@ -5,6 +5,7 @@
 //! ones) have no driver here. Minor 63 is the last terminal; 20 and up are in no one's use.
 
 use super::tree::{Content, Entry};
+use crate::bus::Function;
 use crate::hardware::Hardware;
 
 /// The kernel's major number of the terminals.
@@ -24,6 +25,34 @@ const SHARED: [(&str, u32); 4] =
 pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
     let gpus = hardware.gpus.iter().filter(|gpu| gpu.present);
     let gpus = gpus.map(|gpu| (format!("nvidia{}", gpu.minor), FIRST_GPU + gpu.minor));
-    let shared = SHARED.iter().map(|(name, minor)| ((*name).to_owned(), *minor));
-    gpus.chain(shared).map(|(name, minor)| Entry::new(format!("dev/{name}"), Content::Device(minor))).collect()
+    let shared = SHARED.iter().filter(|_| hardware.has_driver()).map(|(name, minor)| ((*name).to_owned(), *minor));
+    let nodes = gpus.chain(shared).chain(others(hardware));
+    nodes.map(|(name, minor)| Entry::new(format!("dev/{name}"), Content::Device(minor))).collect()
+}
+
+/// Terminal of the first TPU: those from here on are GPUs' of which there are many, or whose number was set.
+const FIRST_TPU: u32 = 32;
+/// Terminal of the first function that is no accelerator and that VFIO has, and of `/dev/vfio/vfio`.
+const FIRST_OTHER: u32 = 40;
+const VFIO: u32 = 43;
+
+/// The nodes of TPUs, and of whatever else VFIO has.
+fn others(hardware: &Hardware) -> Vec<(String, u32)> {
+    let tpus = (FIRST_TPU..FIRST_OTHER).zip(&hardware.tpus).filter(|(_, tpu)| tpu.present && tpu.driver.is_some());
+    let tpus = tpus.map(|(terminal, tpu)| {
+        let directory = if tpu.is_vfio() { "vfio/" } else { "accel" };
+        (format!("{directory}{}", tpu.number), terminal)
+    });
+    let functions = (FIRST_OTHER..VFIO).zip(hardware.functions.iter().filter_map(Function::vfio_group));
+    let mut nodes: Vec<_> =
+        tpus.chain(functions.map(|(terminal, group)| (format!("vfio/{group}"), terminal))).collect();
+    if nodes.iter().any(|(name, _)| name.starts_with("vfio/")) {
+        nodes.push(("vfio/vfio".to_owned(), VFIO));
+    }
+    nodes
+}
+
+/// Whether a terminal stands for something that is no GPU.
+pub(crate) fn is_of_no_gpu(hardware: &Hardware, terminal: u32) -> bool {
+    !hardware.tpus.is_empty() && (FIRST_TPU..=VFIO).contains(&terminal)
 }
