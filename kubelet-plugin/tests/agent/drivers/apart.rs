@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use testkit::Node;
 use testkit::kubelet::Answer;
-use testkit::{GPUS, Node};
 
-use super::{Chips, GPU, TPU, names, node_of_both, of_both, started, wait_for_line};
+use super::{GPU, GPUS, TPU, names, node_of_both, of_both, started, wait_for_line};
 
 /// A claim of one driver is prepared and undone, whatever the other one is doing.
 async fn serves(node: &Node, driver: &str, number: usize) {
@@ -22,7 +22,7 @@ async fn starts_under(node: &mut Node, answer: Answer) {
 
 #[tokio::test]
 async fn hardware_that_hangs_at_the_start_holds_up_no_other() {
-    let (mut node, _chips) = node_of_both();
+    let mut node = node_of_both();
     node.hardware("set latency_ms=60000 function=nvmlDeviceGetCount_v2");
     starts_under(&mut node, Answer::Confirm).await;
     wait_for_line(&node, 503, "tpu.google.com: registered with the kubelet: true, slices published: true").await;
@@ -35,13 +35,13 @@ async fn hardware_that_hangs_at_the_start_holds_up_no_other() {
 
 #[tokio::test]
 async fn hardware_that_hangs_while_it_is_served_holds_up_no_other() {
-    let (node, chips) = started().await;
+    let node = started().await;
     node.hardware("set latency_ms=60000 function=nvmlDeviceGetCount_v2");
     tokio::time::sleep(Duration::from_millis(300)).await;
     serves(&node, TPU, 0).await;
     // What was known of the GPUs is good for a claim, and the chips are still looked at.
     serves(&node, GPU, 0).await;
-    chips.pull_out(3);
+    node.hardware("set tpu3 present=false");
     node.wait("three chips", |node| (names(node, TPU).len() == 3).then_some(())).await;
     node.hardware("set latency_ms=0");
 }
@@ -49,7 +49,7 @@ async fn hardware_that_hangs_while_it_is_served_holds_up_no_other() {
 #[tokio::test]
 async fn a_refused_registration_is_that_drivers_alone() {
     for (refused, other) in [(GPU, TPU), (TPU, GPU)] {
-        let (mut node, _chips) = node_of_both();
+        let mut node = node_of_both();
         let reason = "no room".to_owned();
         starts_under(&mut node, Answer::RefuseDriver { driver: refused.to_owned(), reason }).await;
         wait_for_line(&node, 503, &format!("{other}: registered with the kubelet: true, slices published: true")).await;
@@ -63,7 +63,7 @@ async fn a_refused_registration_is_that_drivers_alone() {
 #[tokio::test]
 async fn a_refused_pool_is_that_drivers_alone() {
     for (refused, other) in [(GPU, TPU), (TPU, GPU)] {
-        let (mut node, _chips) = node_of_both();
+        let mut node = node_of_both();
         node.api.refuse_slices_of(refused);
         starts_under(&mut node, Answer::Confirm).await;
         wait_for_line(&node, 503, &format!("{other}: registered with the kubelet: true, slices published: true")).await;
@@ -85,7 +85,7 @@ async fn a_place_that_one_driver_cannot_use_is_told_and_tried_again() {
     for place in
         ["kubelet/plugins/tpu.google.com/dra@kubelet.sock", "kubelet/plugins_registry/tpu.google.com-reg@kubelet.sock"]
     {
-        let (mut node, _chips) = node_of_both();
+        let mut node = node_of_both();
         let file = node.path(place);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "a file").unwrap();
@@ -107,7 +107,7 @@ async fn a_place_that_one_driver_cannot_use_is_told_and_tried_again() {
 /// With nothing left to serve it is better to be started again, as by Kubernetes, than to go on for nothing.
 #[tokio::test]
 async fn an_agent_none_of_whose_drivers_can_be_served_ends() {
-    let (mut node, _chips) = node_of_both();
+    let mut node = node_of_both();
     for driver in [GPU, TPU] {
         std::fs::write(node.state_dir().join(driver), "a file").unwrap();
     }
@@ -119,18 +119,23 @@ async fn an_agent_none_of_whose_drivers_can_be_served_ends() {
 /// A driver that comes later finds the others' half-written files in the directory that they share, and leaves them.
 #[tokio::test]
 async fn a_driver_that_comes_later_disturbs_no_other() {
-    let mut node = Node::new(crate::AGENT, "dgx-h100");
+    let mut node = node_of_both();
+    let all = |node: &Node, present: bool| {
+        (0..4).for_each(|chip| node.hardware(&format!("set tpu{chip} present={present}")));
+    };
+    all(&node, false);
     node.start().await;
+    wait_for_line(&node, 200, "tpu.google.com: not served").await;
     let unfinished = node.cdi_dir().join(".tessera-1-0.tmp");
     std::fs::write(&unfinished, "half").unwrap();
     let claim = node.allocated("training", GPUS[0]);
     node.plugin_of(GPU).await.prepare(&claim).await.unwrap();
-    let chips = Chips::plug_in(&node.root(), 4);
+    all(&node, true);
     wait_for_line(&node, 200, "tpu.google.com: registered with the kubelet: true, slices published: true").await;
     assert!(unfinished.exists() && node.spec(&claim).is_some());
     serves(&node, TPU, 1).await;
     // All of them gone: its pool is empty, and it is there to undo what there may be.
-    (0..4).for_each(|chip| chips.pull_out(chip));
+    all(&node, false);
     node.wait("no chip", |node| names(node, TPU).is_empty().then_some(())).await;
     wait_for_line(&node, 200, "tpu.google.com: registered with the kubelet: true, slices published: true").await;
 }

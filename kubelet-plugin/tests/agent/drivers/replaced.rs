@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use testkit::{Agent, GPUS, Node};
+use testkit::{Agent, Node};
 
-use super::{GPU, TPU, assert_nothing_left, names, node_of_both, of_both};
+use super::{GPU, GPUS, TPU, assert_nothing_left, names, node_of_both, of_both};
 use crate::AGENT;
 
 /// Starts an agent with other flags in the place of the one that runs, and waits until it is ready.
@@ -24,11 +24,11 @@ const ONE: [&str; 2] = ["--drivers", "nvidia"];
 #[tokio::test]
 async fn one_driver_becomes_two_and_two_become_one() {
     for kill in [false, true] {
-        let (mut node, _chips) = node_of_both();
+        let mut node = node_of_both();
         node.start_kubelet(testkit::kubelet::Answer::Confirm);
         node.start_agent(&ONE);
         node.wait("ready", |node| node.ready_after(0)).await;
-        let before = node.allocated("before", GPUS[7]);
+        let before = node.allocated("before", GPUS[1]);
         let answer = node.plugin_of(GPU).await.prepare(&before).await.unwrap();
 
         replace(&mut node, kill, &[]).await;
@@ -56,7 +56,7 @@ async fn one_driver_becomes_two_and_two_become_one() {
 /// As when a DaemonSet replaces its pods: for a while both are alive. Which of them publishes is each driver's own matter.
 #[tokio::test]
 async fn agents_of_one_and_of_two_drivers_live_side_by_side() {
-    let (mut node, _chips) = node_of_both();
+    let mut node = node_of_both();
     node.start_kubelet(testkit::kubelet::Answer::Confirm);
     node.start_agent(&[]);
     node.wait("ready", |node| node.ready_after(1)).await;
@@ -72,12 +72,12 @@ async fn agents_of_one_and_of_two_drivers_live_side_by_side() {
     node.wait("its slices", published).await;
     assert_eq!(node.plugin_of(GPU).await.prepare(&both).await, Ok(answer));
     // The other one publishes GPUs from now on, and this one its chips.
-    std::fs::remove_file(node.root().join("dev/accel3")).unwrap();
-    node.hardware("set 6 present=false");
+    node.hardware("set tpu3 driver=none");
+    node.hardware("set 1 present=false");
     let seen = |node: &Node| (names(node, GPU).len(), names(node, TPU).len());
-    node.wait("seven GPUs", |node| (seen(node).0 == 7).then_some(())).await;
+    node.wait("one GPU", |node| (seen(node).0 == 1).then_some(())).await;
     let lost = |node: &Node| node.devices_of(TPU).iter().any(|device| !device["taints"].is_null()).then_some(());
-    node.wait("a chip whose node is gone", lost).await;
+    node.wait("a chip without a driver", lost).await;
     node.plugin_of(GPU).await.unprepare(&both).await.unwrap();
     tpu.unprepare(&both).await.unwrap();
     assert_nothing_left(&node);
@@ -87,11 +87,11 @@ async fn agents_of_one_and_of_two_drivers_live_side_by_side() {
 /// The agent is started anew where all chips were pulled out: what a claim holds is still there, as lost.
 #[tokio::test]
 async fn what_is_held_of_hardware_that_is_gone_stays_published() {
-    let (mut node, chips) = super::started().await;
+    let mut node = super::started().await;
     let both = of_both(&node, "both", 0);
     node.plugin_of(TPU).await.prepare(&both).await.unwrap();
     node.kill().await;
-    (0..4).for_each(|chip| chips.pull_out(chip));
+    (0..4).for_each(|chip| node.hardware(&format!("set tpu{chip} present=false")));
     node.api.wipe_slices(Node::NAME);
     node.start().await;
     let devices = node.devices_of(TPU);
