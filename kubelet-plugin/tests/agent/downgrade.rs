@@ -101,3 +101,35 @@ async fn an_earlier_release_and_this_one_share_a_ledger() {
     earlier.unprepare(&Claim::new("next")).await.unwrap();
     assert_nothing_left(&node);
 }
+
+/// A release that serves GPUs alone leaves what was prepared of other drivers as it is: containers use it.
+#[tokio::test]
+async fn an_earlier_release_of_fewer_drivers_touches_nothing_of_the_others() {
+    const TPU: &str = "tpu.google.com";
+    let Some(previous) = previous() else { return };
+    let mut node = Node::new(&previous, "nvidia-tpu");
+    let older = node.start().await;
+    let gpu = node.allocated("before", "gpu-0000-41-00-0");
+    let answer = older.prepare(&gpu).await.unwrap();
+
+    node.stop().await;
+    node.install_agent(AGENT.as_ref());
+    node.start().await;
+    assert_eq!(node.plugin_of(Claim::DRIVER).await.prepare(&gpu).await.unwrap(), answer);
+    let chip = node.known(Claim::new("chip").device_of(TPU, "tpu", "tpu-0000-00-05-0"));
+    let of_chip = node.plugin_of(TPU).await.prepare(&chip).await.unwrap();
+    let files = (node.specs(), node.records_of(TPU));
+
+    let older = next(&mut node, &previous, true).await;
+    assert_eq!(older.prepare(&gpu).await.unwrap(), answer);
+    assert_eq!((node.specs(), node.records_of(TPU)), files);
+
+    next(&mut node, AGENT, true).await;
+    let plugin = node.plugin_of(TPU).await;
+    assert_eq!(plugin.prepare(&chip).await.unwrap(), of_chip);
+    plugin.unprepare(&chip).await.unwrap();
+    node.plugin_of(Claim::DRIVER).await.unprepare(&gpu).await.unwrap();
+    assert_nothing_left(&node);
+    assert_eq!(node.records_of(TPU), Vec::<String>::new());
+    println!("an earlier release of one driver and this one took over from each other");
+}
