@@ -76,8 +76,7 @@ pub(crate) async fn serve(
     let in_use = move || held.accelerators_in_use();
     let seen = Hardware::new(driver.clone());
     ledger.tell(seen.clone());
-    let looks =
-        Looks { backend, interval: options.rescan, offering: hardware.offering(), metrics: metrics.clone() };
+    let looks = Looks { backend, interval: options.rescan, offering: hardware.offering(), metrics: metrics.clone() };
     let watching = hardware::watch(&seen, looks, in_use).context("no thread for the hardware")?;
     let observed = seen.observed();
 
