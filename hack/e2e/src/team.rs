@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,6 +140,21 @@ impl<'a> Team<'a> {
         self.nodes_seen(pod, container).into_iter().filter(gpu).collect()
     }
 
+    /// The numbers of the IOMMU groups whose nodes a container printed with the step `devices`.
+    #[track_caller]
+    pub fn vfio_groups_seen(&self, pod: &str, container: &str) -> BTreeSet<u32> {
+        let group = |path: String| path.strip_prefix("/dev/vfio/")?.parse().ok();
+        self.nodes_seen(pod, container).into_iter().filter_map(group).collect()
+    }
+
+    /// The environment that a container printed with the steps `env` and `echo over`, by name.
+    #[track_caller]
+    pub fn environment_seen(&self, pod: &str, container: &str) -> BTreeMap<String, String> {
+        let log = self.log(pod, container, "\nover\n");
+        let variables = log.lines().filter_map(|line| line.split_once('='));
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     /// The nodes of MIG capabilities that a container printed with the step `devices`.
     #[track_caller]
     pub fn capabilities_seen(&self, pod: &str, container: &str) -> BTreeSet<String> {
@@ -192,7 +207,8 @@ impl<'a> Team<'a> {
     /// The CDI spec and the record of a claim on the node, those that are there.
     pub fn files_of(&self, uid: &str) -> Vec<PathBuf> {
         let root = self.node.cluster().node_root();
-        let directories = ["run/cdi", "run/tessera/gpu.nvidia.com"].map(|path| root.join(path));
+        let directories =
+            ["run/cdi", "run/tessera/gpu.nvidia.com", "run/tessera/tpu.google.com"].map(|path| root.join(path));
         let entries = directories.iter().flat_map(|path| std::fs::read_dir(path).into_iter().flatten().flatten());
         entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(uid)).collect()
     }
