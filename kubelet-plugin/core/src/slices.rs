@@ -113,9 +113,11 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
     let offered: Vec<_> = inventory.offers().filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
     let (partitions, rest): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
+    // Where nothing can be cut they meet groups instead, which begin at the other end themselves.
+    let meet_partitions = offering.partitions && !partitions.is_empty();
     let is_group = |offer: &Offer<'_>| matches!(offer.what, What::Group(_));
     let (groups, mut wholes): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_group);
-    if offering.partitions {
+    if meet_partitions {
         // Of each, the whole stays before the passthrough: who asks for neither by its kind wants one with its driver.
         wholes.sort_by_key(|offer| Reverse(offer.accelerator().address));
     }

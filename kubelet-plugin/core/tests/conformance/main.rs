@@ -9,6 +9,7 @@ mod checks;
 mod node;
 mod planted;
 mod subjects;
+mod tpus;
 
 use node::Node;
 use subjects::{NvidiaGpus, Subject, Tpus};
