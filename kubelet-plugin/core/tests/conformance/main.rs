@@ -18,7 +18,8 @@ use subjects::{NvidiaGpus, Subject, Tpus};
 type Check = fn(&Node<'_>) -> Result<(), String>;
 
 /// Everything that is checked.
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 11] = [
+    ("presence", checks::looks::presence),
     ("looks agree", checks::looks::agree),
     ("names survive a reload of the driver", checks::looks::names_survive_a_reload),
     ("one that is gone changes no other", checks::looks::one_that_is_gone_changes_no_other),

@@ -12,14 +12,20 @@ struct Planted {
     inner: Box<dyn Subject>,
     machine: &'static str,
     tamper: fn(&mut Discovery),
+    presence: fn(bool) -> bool,
 }
 
 struct Tampered {
     inner: Box<dyn Backend>,
     tamper: fn(&mut Discovery),
+    presence: fn(bool) -> bool,
 }
 
 impl Backend for Tampered {
+    fn is_present(&self) -> bool {
+        (self.presence)(self.inner.is_present())
+    }
+
     fn discover(&mut self) -> Result<Discovery, DiscoveryError> {
         let mut found = self.inner.discover()?;
         (self.tamper)(&mut found);
@@ -37,7 +43,7 @@ impl Subject for Planted {
     }
 
     fn backend(&self, root: Root) -> Box<dyn Backend> {
-        Box::new(Tampered { inner: self.inner.backend(root), tamper: self.tamper })
+        Box::new(Tampered { inner: self.inner.backend(root), tamper: self.tamper, presence: self.presence })
     }
 
     fn addresses(&self, hardware: &Hardware) -> Vec<String> {
@@ -55,7 +61,11 @@ impl Subject for Planted {
 
 /// What the suite says of a backend with this fault.
 fn found(inner: impl Subject + 'static, machine: &'static str, tamper: fn(&mut Discovery)) -> String {
-    let planted = Planted { inner: Box::new(inner), machine, tamper };
+    found_of(Planted { inner: Box::new(inner), machine, tamper, presence: |present| present })
+}
+
+fn found_of(planted: Planted) -> String {
+    let machine = planted.machine;
     broken(&planted).pop().unwrap_or_else(|| panic!("nothing found on {machine}"))
 }
 
@@ -143,4 +153,17 @@ fn what_changes_from_look_to_look() {
         }
     });
     assert!(found.contains("looks agree"), "{found}");
+}
+
+/// Its driver would be registered on every node, or on none.
+#[test]
+fn a_presence_that_says_nothing() {
+    for (presence, expected) in [
+        ((|_| true) as fn(bool) -> bool, "present where nothing of it is"),
+        (|_| false, "absent where its hardware is"),
+    ] {
+        let inner = Box::new(Tpus);
+        let found = found_of(Planted { inner, machine: "tpu-v5e-1", tamper: |_| {}, presence });
+        assert!(found.contains("presence") && found.contains(expected), "{found}");
+    }
 }

@@ -2,9 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tessera_driver::Discovery;
+use tessera_driver::{Discovery, Root};
 
 use crate::node::{Node, holds, look};
+
+/// It is there where its hardware is, and not where nothing is: its driver is served only there.
+pub(crate) fn presence(node: &Node<'_>) -> Result<(), String> {
+    holds(node.backend().is_present(), || "absent where its hardware is".to_owned())?;
+    let nothing = tempfile::tempdir().unwrap();
+    let backend = node.subject.backend(Root::new(nothing.path(), "/"));
+    holds(!backend.is_present(), || "present where nothing of it is".to_owned())
+}
 
 /// Everything is found, in order, the same each time and by each that looks.
 pub(crate) fn agree(node: &Node<'_>) -> Result<(), String> {
