@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use simulated_hardware::{Machine, Profile, TpuGeneration};
+use simulated_sysfs::{Mounted, Setup};
 use tempfile::TempDir;
 use tessera_driver::topology::groups;
 use tessera_driver::tpu::{Chip, NodeLabels, Reach, Settings, Tpu};
@@ -251,4 +252,38 @@ fn a_node_without_tpus_has_none_and_no_trouble() {
     // TPUs alone, and no driver of NVIDIA's: nothing of that is rendered.
     let node = Node::new("tpu-v5e");
     assert!(!node.machine.library().exists() && !node.directory.path().join("dev/nvidiactl").exists());
+}
+
+#[test]
+fn another_vendors_nodes_are_nobodys() {
+    let node = Node::new("tpu-v4");
+    // Four chips whose driver makes no nodes, and four nodes of a driver that says whose they are.
+    let class = node.directory.path().join("sys/class/accel");
+    for position in 0..4 {
+        node.run(&format!("set tpu{position} class=false"));
+        fs::create_dir_all(class.join(format!("accel{position}"))).unwrap();
+    }
+    let found = node.discover();
+    assert_eq!((found.accelerators.len(), found.problems.len()), (0, 4), "{:?}", found.accelerators);
+}
+
+#[test]
+fn a_living_sysfs_shows_the_same() {
+    for profile in ["tpu-v5e", "nvidia-tpu"] {
+        let node = Node::new(profile);
+        let before = node.discover();
+        assert!(before.accelerators.len() >= 4);
+        let _kernel = Mounted::boot(node.directory.path(), Setup::default()).unwrap();
+        let found = node.discover();
+        assert_eq!(found, before, "{profile}");
+        let address = found.accelerators[1].address.to_string();
+        fs::write(node.directory.path().join("sys/bus/pci/drivers/vfio-pci/unbind"), &address).unwrap();
+        let found = node.discover();
+        assert!(found.problems[0].contains("no driver has it"), "{:?}", found.problems);
+        let set =
+            |file: &str, text: &str| fs::write(node.directory.path().join("sys/bus/pci").join(file), text).unwrap();
+        set(&format!("devices/{address}/driver_override"), "vfio-pci");
+        set("drivers_probe", &address);
+        assert_eq!(node.discover(), before, "{profile}");
+    }
 }

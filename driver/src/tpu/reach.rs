@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{fmt, fs};
 
@@ -58,7 +59,7 @@ impl Reach {
                 .or_else(|| nodes.of(address))
                 .map(Self::Accel)
                 .ok_or_else(|| NotReached::OtherDriver(driver.to_string()))?,
-            Binding::Releasing(driver) => return Err(NotReached::OtherDriver(driver.to_string())),
+            Binding::Releasing(driver) => return Err(NotReached::Releasing(driver.to_string())),
             Binding::Unbound => return Err(NotReached::NoDriver),
         };
         // A chip whose node is gone is as good as gone.
@@ -87,7 +88,8 @@ fn number(name: &str) -> Option<u32> {
 }
 
 /// Nodes of a driver that does not say which chip they are of, as Google's drivers for v2 to v4 do: numbered as the chips
-/// are on the bus. Where there are more or fewer than chips, nobody knows.
+/// are on the bus. Where there are more or fewer than chips, nobody knows. Nodes that the kernel's class of accelerators
+/// knows are somebody's who says so, maybe another vendor's.
 pub(super) struct UnnamedNodes {
     chips: Vec<PciAddress>,
     nodes: Vec<u32>,
@@ -96,10 +98,12 @@ pub(super) struct UnnamedNodes {
 impl UnnamedNodes {
     /// `chips` are all of the host's, in their order.
     pub(super) fn find(root: &Root, chips: impl Iterator<Item = PciAddress>) -> Self {
-        let listed = fs::read_dir(root.seen_by_agent("/dev")).into_iter().flatten().flatten();
-        let mut nodes: Vec<u32> = listed.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
-        nodes.sort_unstable();
-        Self { chips: chips.collect(), nodes }
+        let numbers = |directory: &str| -> BTreeSet<u32> {
+            let listed = fs::read_dir(root.seen_by_agent(directory)).into_iter().flatten().flatten();
+            listed.filter_map(|entry| number(entry.file_name().to_str()?)).collect()
+        };
+        let unnamed = numbers("/dev").difference(&numbers("/sys/class/accel")).copied().collect();
+        Self { chips: chips.collect(), nodes: unnamed }
     }
 
     fn of(&self, chip: PciAddress) -> Option<u32> {
@@ -113,6 +117,7 @@ impl UnnamedNodes {
 pub(super) enum NotReached {
     NoDriver,
     OtherDriver(String),
+    Releasing(String),
     NoGroup,
     SharedGroup { group: u32, with: PciAddress },
     NoNode(MissingNode),
@@ -123,6 +128,9 @@ impl fmt::Display for NotReached {
         match self {
             Self::NoDriver => f.write_str("no driver has it; bind it to vfio-pci, or load its driver"),
             Self::OtherDriver(driver) => write!(f, "{driver} has it and makes no /dev/accel for it"),
+            Self::Releasing(driver) => {
+                write!(f, "{driver} is letting go of it; bind it to vfio-pci, or load its driver")
+            }
             Self::NoGroup => f.write_str("VFIO has it without an IOMMU group; turn the IOMMU on"),
             Self::SharedGroup { group, with } => {
                 write!(f, "its IOMMU group {group} is also that of {with}, so it cannot be handed out alone")

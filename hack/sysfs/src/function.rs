@@ -88,12 +88,13 @@ fn read(rendered: &Path, link: &Path) -> Option<Function> {
         class: hexadecimal("class")?,
     };
     let target = fs::read_link(link).ok()?;
-    let driver = fs::read_link(link.join("driver")).ok();
-    let driver = driver.and_then(|target| Some(target.file_name()?.to_str()?.to_owned()));
-    Some(Function::new(resolve("bus/pci/devices", &target)?, identity, driver)).filter(|function| {
-        // What points out of the tree is no function of this machine.
-        rendered.join(&function.directory).is_dir()
-    })
+    let name = |link: &Path| Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned());
+    let driver = name(&link.join("driver"));
+    // Where the profile gives it one, that is its group.
+    let group = name(&link.join("iommu_group")).and_then(|group| group.parse().ok());
+    let function = Function { group, ..Function::new(resolve("bus/pci/devices", &target)?, identity, driver) };
+    // What points out of the tree is no function of this machine.
+    rendered.join(&function.directory).is_dir().then_some(function)
 }
 
 /// Where a relative link in a directory leads, below `sys`.
