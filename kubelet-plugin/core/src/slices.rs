@@ -54,15 +54,16 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         .then(|| Counters::new(inventory.devices().iter().map(|device| &device.accelerator)))
         .filter(|_| features.shared_counters);
     let offered = offered(inventory, features, ledger);
+    let published = ledger.held_as_published();
     let seen = offered.iter().map(|offer| {
-        let device = ApiDevice {
-            consumes_counters: counters.as_ref().map(|counters| counters.consumption(offer)),
-            ..api_device(offer, inventory, ledger)
-        };
+        // Of what user space has, an agent that has just started sees no more than the bus tells.
+        let before = published.get(&offer.name()).filter(|_| !offer.accelerator().has_driver_facts());
+        let described = before.map_or_else(|| api_device(offer, inventory, ledger), |(_, before)| (*before).clone());
+        let consumes_counters = counters.as_ref().map(|counters| counters.consumption(offer));
+        let device = ApiDevice { consumes_counters, ..described };
         marked(device, *offer.condition() != Condition::Ready, features)
     });
-    let unseen = ledger.held_as_published().into_values();
-    let unseen: Vec<_> = unseen.filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
+    let unseen: Vec<_> = published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
     let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
     let unseen = unseen.iter().enumerate().map(|(index, (_, device))| {
         let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());

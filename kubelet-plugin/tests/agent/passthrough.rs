@@ -42,6 +42,13 @@ impl Passing {
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
 
+    /// What is published of the first GPU as user space gets it.
+    fn description(&self) -> [serde_json::Value; 2] {
+        let devices = self.node.devices();
+        let device = devices.iter().find(|device| device["name"] == FIRST).unwrap();
+        ["attributes", "capacity"].map(|what| device[what].clone())
+    }
+
     fn names(&self) -> Vec<String> {
         self.node.devices().iter().map(|device| device["name"].as_str().unwrap().to_owned()).collect()
     }
@@ -77,10 +84,12 @@ async fn an_agent_that_died_leaves_it_to_the_next() {
     let (mut passing, plugin) = Passing::new().await;
     let claim = passing.node.allocated("vm", FIRST);
     let answer = plugin.prepare(&claim).await.unwrap();
+    let published = passing.description();
     passing.node.kill().await;
     let plugin = passing.start().await;
     assert_eq!(plugin.prepare(&claim).await.unwrap(), answer);
     assert_eq!(passing.driver().as_deref(), Some("vfio-pci"));
+    assert_eq!(passing.description(), published, "its driver cannot be asked any more");
     plugin.unprepare(&claim).await.unwrap();
     assert_eq!(passing.driver().as_deref(), Some("nvidia"));
     assert_nothing_left(&passing.node);
