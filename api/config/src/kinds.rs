@@ -30,6 +30,15 @@ impl Said {
         }
     }
 
+    /// Whether a claim may say this of a device for which its class says `given`: not what gives away the node, unless the
+    /// class does.
+    pub(crate) fn allowed(&self, given: &DeviceConfig) -> Result<(), Problem> {
+        match (self, given) {
+            (Self::Vfio(settings), DeviceConfig::Passthrough(given)) => settings.allowed(given),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts what is said over what held so far. Of a device of another type it says nothing.
     pub(crate) fn apply(&self, config: &mut DeviceConfig) {
         if let (Self::Vfio(settings), DeviceConfig::Passthrough(config)) = (self, config) {
@@ -38,13 +47,15 @@ impl Said {
     }
 }
 
-/// Whether a config may stand where it stands: for admission, of claims, templates and classes.
+/// Whether a config may stand where it stands: for admission, of claims, templates and classes. Whether a claim may have
+/// what only its class can give shows when the class is known too; see [`resolve`](crate::resolve).
 ///
 /// `parameters` is the value of `opaque.parameters` in an entry whose `opaque.driver` is ours; entries for other drivers
 /// are not ours to judge.
 ///
 /// # Errors
-/// See [`Problem`]; never [`Problem::WrongDevice`], since that shows only when devices are allocated.
+/// See [`Problem`]; never [`Problem::WrongDevice`] and [`Problem::ForClassAlone`], which show only when devices are
+/// allocated.
 pub fn check(parameters: &Value, place: Place) -> Result<(), ConfigError> {
     decode(parameters, place).map(drop)
 }
@@ -52,7 +63,7 @@ pub fn check(parameters: &Value, place: Place) -> Result<(), ConfigError> {
 /// Reads a config, of whatever kind it is, to the last field.
 pub(crate) fn decode(parameters: &Value, place: Place) -> Result<(&'static str, Said), ConfigError> {
     let refused = |kind| move |problem| ConfigError { place, kind, problem };
-    let object = Object::of_parameters(parameters, place).map_err(refused(None))?;
+    let object = Object::of_parameters(parameters).map_err(refused(None))?;
     let kinds = object.required(API_VERSION, GROUPS).map_err(refused(None))?;
     let by_name: Vec<_> = kinds.iter().map(|kind| (kind.0, *kind)).collect();
     let (name, read) = object.required(KIND, &by_name).map_err(refused(None))?;

@@ -1,24 +1,22 @@
 use serde_json::{Map, Value};
 
+use crate::Problem;
 use crate::error::{clipped, shown};
-use crate::{Place, Problem};
 
 /// A JSON object of a config, its fields read by name and strictly.
 ///
 /// Not serde's derive: that takes a list for a struct and `{"LegacyOnly": null}` for a name, says what it expects only
-/// in a text that quotes all of the user's, and knows nothing of who may say what. A field that is null is one that is
-/// not there, as everywhere in Kubernetes. Nothing here follows a value further down than a kind has fields.
+/// in a text that quotes all of the user's. A field that is null is one that is not there, as everywhere in Kubernetes. Nothing here follows a value further down than a kind has fields.
 pub(crate) struct Object<'a> {
-    place: Place,
     path: String,
     fields: &'a Map<String, Value>,
 }
 
 impl<'a> Object<'a> {
     /// The parameters of a config.
-    pub(crate) fn of_parameters(parameters: &'a Value, place: Place) -> Result<Self, Problem> {
+    pub(crate) fn of_parameters(parameters: &'a Value) -> Result<Self, Problem> {
         match parameters {
-            Value::Object(fields) => Ok(Self { place, path: String::new(), fields }),
+            Value::Object(fields) => Ok(Self { path: String::new(), fields }),
             other => Err(wrong("parameters".to_owned(), other, "an object".to_owned())),
         }
     }
@@ -36,7 +34,7 @@ impl<'a> Object<'a> {
     pub(crate) fn object(&self, name: &str) -> Result<Option<Object<'a>>, Problem> {
         match self.field(name) {
             None => Ok(None),
-            Some(Value::Object(fields)) => Ok(Some(Object { place: self.place, path: self.path_of(name), fields })),
+            Some(Value::Object(fields)) => Ok(Some(Object { path: self.path_of(name), fields })),
             Some(other) => Err(wrong(self.path_of(name), other, "an object".to_owned())),
         }
     }
@@ -63,17 +61,6 @@ impl<'a> Object<'a> {
     pub(crate) fn required<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, Problem> {
         let missing = || Problem::Missing { path: self.path_of(name), allowed: names(choices) };
         self.choice(name, choices)?.ok_or_else(missing)
-    }
-
-    /// Refuses what a field says unless a DeviceClass says it. The caller asks for values that give something away, so
-    /// that a claim may still spell out the harmless ones.
-    pub(crate) fn for_class_alone(&self, name: &str) -> Result<(), Problem> {
-        match (self.place, self.field(name)) {
-            (Place::Claim, Some(value)) => {
-                Err(Problem::ForClassAlone { path: self.path_of(name), found: shown(value) })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The path of a field of this object.

@@ -49,23 +49,26 @@ impl Device<'_> {
 /// unread: those are other drivers', or were not chosen.
 ///
 /// # Errors
-/// The first entry that is not allowed, or that names, in a claim, a request whose devices its kind does not fit.
+/// The first entry that is not allowed, or that in a claim names a request whose devices its kind does not fit, or asks for
+/// what only the class can give and does not.
 pub fn resolve(entries: &[Entry<'_>], devices: &[Device<'_>]) -> Result<Vec<DeviceConfig>, ConfigError> {
     let mut configs: Vec<_> = devices.iter().map(|device| DeviceConfig::default_for(device.device_type)).collect();
     let mut ordered: Vec<_> = entries.iter().collect();
     // Stable, so that entries of one place keep their order.
     ordered.sort_by_key(|entry| entry.place);
+    // What the classes say, once the first claim's entry comes.
+    let mut by_class = None;
     for entry in ordered {
         if !devices.iter().any(|device| entry.covers(device)) {
             continue;
         }
         let (kind, said) = decode(entry.parameters, entry.place)?;
         if entry.place == Place::Claim {
-            named_fit(entry, said.device_type(), devices).map_err(|problem| ConfigError {
-                place: entry.place,
-                kind: Some(kind),
-                problem,
-            })?;
+            let given = by_class.get_or_insert_with(|| configs.clone());
+            let covered = devices.iter().zip(given).filter(|(device, _)| entry.covers(device));
+            named_fit(entry, said.device_type(), devices)
+                .and_then(|()| covered.map(|(_, given)| &*given).try_for_each(|given| said.allowed(given)))
+                .map_err(|problem| ConfigError { place: entry.place, kind: Some(kind), problem })?;
         }
         for (device, config) in devices.iter().zip(&mut configs) {
             if entry.covers(device) {

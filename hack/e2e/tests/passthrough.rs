@@ -19,12 +19,15 @@ fn node() -> Option<&'static SimulatedNode> {
         eprintln!("Kubernetes {} drops counters, so nothing is published for user space", kubernetes());
         return None;
     }
-    Some(NODE.get_or_init(|| {
-        let node = without_agent("passthrough", "dgx-h100");
-        node.boot_kernel(&[]).unwrap();
-        start_agent(&node, &["--offer", "partitions,passthrough"]);
-        node
-    }))
+    Some(NODE.get_or_init(|| passing("passthrough")))
+}
+
+/// A node of one's own like that.
+fn passing(name: &str) -> SimulatedNode {
+    let node = without_agent(name, "dgx-h100");
+    node.boot_kernel(&[]).unwrap();
+    start_agent(&node, &["--offer", "partitions,passthrough"]);
+    node
 }
 
 /// The spec of a claim for a device of a class on the GPU at this PCI address.
@@ -53,8 +56,12 @@ fn linked(node: &SimulatedNode, address: &str, link: &str) -> Option<String> {
 
 /// The nodes of VFIO and NVIDIA that a pod's container printed.
 fn nodes_seen(team: &Team<'_>, pod: &str) -> BTreeSet<String> {
+    nodes_seen_by(team, pod, "main")
+}
+
+fn nodes_seen_by(team: &Team<'_>, pod: &str, container: &str) -> BTreeSet<String> {
     let ours = |path: &String| ["/dev/nvidia", "/dev/vfio", "/dev/iommu"].iter().any(|known| path.starts_with(known));
-    team.nodes_seen(pod, "main").into_iter().filter(ours).collect()
+    team.nodes_seen(pod, container).into_iter().filter(ours).collect()
 }
 
 #[test]
@@ -177,4 +184,35 @@ fn a_slice_of_one_gpu_and_another_for_user_space_are_on_one_node() {
     }
     let drivers = [cut, passed].map(|address| linked(node, address, "driver").unwrap_or_default());
     assert_eq!(drivers, ["vfio-pci", "nvidia"]);
+}
+
+#[test]
+fn manifests_written_for_nvidias_driver_work_unchanged() {
+    if node().is_none() {
+        return;
+    }
+    let node = passing("nvidias-vfio");
+    let team = Team::new(&node, "nvidias-vfio");
+    team.apply_yaml(include_str!("manifests/nvidia-style-vfio.yaml"));
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    for (pod, directory) in [("plain", "/dev/vfio/"), ("by-iommufd", "/dev/vfio/devices/vfio")] {
+        team.wait_running(pod);
+        let seen = nodes_seen_by(&team, pod, "ctr");
+        let of_gpu = |path: &String| path.strip_prefix(directory).is_some_and(is_number);
+        assert!(seen.len() == 1 && seen.iter().all(of_gpu), "{pod}: {seen:?}");
+    }
+
+    // The node's own device is the admin's to give, once for all who use the class.
+    let launcher = include_str!("manifests/nvidia-style-vfio-launcher.yaml");
+    team.apply_yaml(launcher);
+    team.wait_event("launcher", &["VfioDeviceConfig in the claim", "for the cluster's admin to say"]);
+    team.delete_pod("launcher");
+    let given = json!({"spec": {"config": [vfio_config(&json!({"enableAPIDevice": true}))]}}).to_string();
+    team.kubectl(&["patch", "deviceclass", VFIO, "--type=merge", "-p", &given]);
+    team.apply_yaml(launcher);
+    team.wait_running("launcher");
+    let mut seen = nodes_seen_by(&team, "launcher", "ctr");
+    assert!(seen.remove("/dev/vfio/vfio"), "{seen:?}");
+    let of_gpu = |path: &String| path.strip_prefix("/dev/vfio/").is_some_and(is_number);
+    assert!(seen.len() == 2 && seen.iter().all(of_gpu), "{seen:?}");
 }

@@ -26,19 +26,13 @@ fn what_means_something_or_nothing_is_taken_from_both() {
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"backendPolicy": "LegacyOnly"}}),
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"backendPolicy": "PreferIommuFD"}}),
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"enableAPIDevice": false}}),
+        json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"enableAPIDevice": true}}),
     ];
     for parameters in cases {
         for place in [Place::Class, Place::Claim] {
             assert_eq!(judged(&parameters, place), "good", "{parameters} in a {place}");
         }
     }
-}
-
-#[test]
-fn what_gives_away_the_node_is_for_a_class_alone() {
-    let parameters = json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"enableAPIDevice": true}});
-    assert_eq!(judged(&parameters, Place::Class), "good");
-    insta::assert_snapshot!(judged(&parameters, Place::Claim));
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub struct IommuConfig {
     pub backend_policy: IommuBackendPolicy,
     /// Whether the container also gets the node's IOMMU API device: `/dev/vfio/vfio`, or `/dev/iommu` with iommufd.
     ///
-    /// For a DeviceClass alone. The device's own node is of use only together with this one, and this one is the same
+    /// For a DeviceClass to give; a claim may ask for it where its class does, as those that NVIDIA's guides show for
+    /// KubeVirt. The device's own node is of use only together with this one, and this one is the same
     /// for the whole node: who has both drives a PCI function raw, has it write into memory by DMA and pins that memory.
     /// Without it only a program that gets the API device by another way can, as the launcher of a virtual machine
     /// does. Which containers may is a decision about the node, not about one claim.
@@ -50,6 +51,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    pub(crate) fn allowed(&self, given: &VfioDeviceConfig) -> Result<(), Problem> {
+        if self.enable_api_device == Some(true) && !given.iommu.enable_api_device {
+            return Err(Problem::ForClassAlone { path: "iommu.enableAPIDevice".to_owned(), found: "true".to_owned() });
+        }
+        Ok(())
+    }
+
     pub(crate) fn apply(&self, config: &mut VfioDeviceConfig) {
         let IommuConfig { backend_policy, enable_api_device } = &mut config.iommu;
         *backend_policy = self.backend_policy.unwrap_or(*backend_policy);
@@ -62,8 +70,5 @@ pub(super) fn settings(object: &Object<'_>) -> Result<Settings, Problem> {
     iommu.only(&["backendPolicy", "enableAPIDevice"])?;
     let backend_policy = iommu.choice("backendPolicy", POLICIES)?;
     let enable_api_device = iommu.flag("enableAPIDevice")?;
-    if enable_api_device == Some(true) {
-        iommu.for_class_alone("enableAPIDevice")?;
-    }
     Ok(Settings { backend_policy, enable_api_device })
 }

@@ -82,6 +82,10 @@ fn a_claim_beats_its_class_and_the_later_beats_the_earlier_setting_by_setting() 
         (&[(Class, &[], api()), (Class, &[], fd()), (Claim, &[], group())], "group api"),
         (&[(Class, &[], api()), (Claim, &[], no_api())], "group"),
         (&[(Class, &[], no_api()), (Class, &[], api())], "group api"),
+        // What the class gives, the claim may ask for.
+        (&[(Class, &[], api()), (Claim, &[], api())], "group api"),
+        (&[(Claim, &["vm"], api()), (Class, &["vm"], api())], "group api"),
+        (&[(Class, &[], api()), (Claim, &[], no_api()), (Claim, &[], api())], "group api"),
     ];
     for (entries, expected) in cases {
         assert_eq!(vfio(entries), *expected, "{entries:?}");
@@ -162,6 +166,17 @@ fn an_entry_that_cannot_hold_is_refused_with_its_place() {
     texts.push(resolve(&[entry], &[Device { request: &long, device_type: WHOLE }]).unwrap_err().to_string());
     assert!(texts.iter().all(|text| text.len() < 200), "{texts:#?}");
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+/// Each request has a class of its own, and what one class gives is not for the devices of another.
+#[test]
+fn what_gives_away_the_node_is_had_of_ones_own_class_alone() {
+    let devices = [("launcher", VFIO), ("other", VFIO)];
+    let api = || config("VfioDeviceConfig", json!({"enableAPIDevice": true}));
+    let class: Said<'_> = (Place::Class, &["launcher"], api());
+    let refused = |claim: &[&str]| resolved(&[class.clone(), (Place::Claim, claim, api())], &devices).is_err();
+    assert!(!refused(&["launcher"]));
+    assert!(refused(&["other"]) && refused(&[]));
 }
 
 #[test]
