@@ -122,13 +122,10 @@ impl Node {
         Plugin::connect(Path::new(&last.info.endpoint)).await
     }
 
-    /// Connects to the agent that registered last for a driver.
-    ///
-    /// # Panics
-    /// When none has, or it is gone.
+    /// Connects to the agent that registered last for a driver, once one has.
     pub async fn plugin_of(&self, driver: &str) -> Plugin {
-        let registrations = self.kubelet().registrations();
-        let last = registrations.iter().rfind(|registered| registered.info.name == driver).expect("a registration");
+        let last = |node: &Self| node.kubelet().registrations().into_iter().rfind(|one| one.info.name == driver);
+        let last = self.wait("a registration", last).await;
         Plugin::connect(Path::new(&last.info.endpoint)).await
     }
 

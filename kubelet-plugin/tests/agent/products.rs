@@ -20,7 +20,8 @@ const EVERYTHING: &[&str] = &["--offer", "partitions,passthrough,groups"];
 
 #[tokio::test]
 async fn what_is_published_and_handed_out_of_every_product() {
-    for name in Profile::names().filter(|name| Profile::named(name).is_ok_and(|profile| !profile.gpus.is_empty())) {
+    let of_gpus = |profile: Profile| !profile.gpus.is_empty() && profile.tpus.is_empty();
+    for name in Profile::names().filter(|name| Profile::named(name).is_ok_and(of_gpus)) {
         let mut node = Node::new(AGENT, name);
         node.start_kubelet(Answer::Confirm);
         let _kernel = Mounted::boot(&node.root(), Setup::default()).unwrap();

@@ -44,9 +44,12 @@ pub(crate) fn holds_true(node: &Node<'_>) -> Result<(), String> {
         inventory = inventory.after(&look(&mut *backend)?, &ledger.accelerators_in_use());
         let published = node.publish(&inventory, &ledger);
         let now = published.by_name();
-        for held in ledger.held() {
+        for prepared in ledger.records().flat_map(|record| &record.devices) {
+            let held = &prepared.device;
             let device = now.get(held.as_str()).ok_or_else(|| format!("step {step}: {held} is held and vanished"))?;
-            let usable = inventory.check(&held).is_ok();
+            // A group whose members are grouped otherwise by now is no offer any more, and still usable.
+            let offered = inventory.names().any(|(name, _)| name == *held);
+            let usable = offered && inventory.check(prepared).is_ok();
             holds(usable == device.taints.is_none(), || format!("step {step}: {held} usable {usable}, {device:?}"))?;
         }
         for (name, device) in &now {
