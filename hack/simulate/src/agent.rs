@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
-    ClaimError, ClaimRef, ClaimUid, Doubts, Executor, Granted, Identity, InUse, Inventory, Ledger, Offering, Part,
-    PreparedDevice, Record, Refusal, Step, StoredRecord, complete, execute, plan, repair, stands,
+    ClaimError, ClaimRef, ClaimUid, Condition, Device, Doubts, Executor, Granted, Identity, InUse, Inventory, Ledger,
+    Offering, Part, PreparedDevice, Record, Refusal, Step, StoredRecord, complete, execute, plan, repair, stands,
 };
 use tessera_driver::{Accelerator, Discovery, Work, WorkError};
 use tessera_vocabulary::PciAddress;
@@ -281,6 +281,13 @@ impl Agent {
         Ok(record.devices)
     }
 
+    /// Whether all members of a group answered at the last look.
+    pub(crate) fn has_members(&self, group: &PreparedDevice) -> bool {
+        let inventory = self.inventory();
+        let ready = |device: &Device| device.condition == Condition::Ready && device.accelerator.has_driver_facts();
+        group.uses.iter().all(|used| inventory.find(&used.accelerator).is_some_and(ready))
+    }
+
     /// For the planted bug: the ledger that a plan made without the lock sees, one from before every other claim.
     pub(crate) fn snapshot(&self) -> Option<Box<Ledger>> {
         (self.plant == Some(Plant::LockDropped)).then(Box::default)
@@ -304,8 +311,11 @@ impl Agent {
             inventory = without_partitions(inventory);
         }
         let edits = |part: Part<'_>| hardware.container_edits(part);
-        let record = self
+        let mut record = self
             .with_ledger(|ledger| plan(&self.identity, claim, granted, &inventory, stale.unwrap_or(ledger), edits))?;
+        if self.plant == Some(Plant::MemberNotHeld) {
+            record.devices.iter_mut().for_each(|device| device.uses.truncate(device.uses.len().div_ceil(2)));
+        }
         self.keep(record)
     }
 
@@ -313,7 +323,7 @@ impl Agent {
         self.observed.borrow().clone().unwrap_or_default()
     }
 
-    fn keep(&self, record: Record) -> Result<Record, OperationError> {
+    pub(crate) fn keep(&self, record: Record) -> Result<Record, OperationError> {
         self.insert(StoredRecord::encode(record.clone()).map_err(|_| Trouble::Refused)?)?;
         Ok(record)
     }
@@ -330,12 +340,6 @@ impl Agent {
         let edits = |part: Part<'_>| hardware.container_edits(part);
         let record = self.with_ledger(|ledger| complete(&self.identity, record, granted, &inventory, ledger, edits))?;
         self.keep(record)
-    }
-
-    /// Work that was not begun goes out of the record: undoing it would destroy what somebody else has put in its place.
-    pub(crate) fn disown(&self, mut record: Record, untouched: &[Work]) -> Result<(), OperationError> {
-        record.devices.iter_mut().for_each(|device| device.work.retain(|work| !untouched.contains(work)));
-        self.keep(Record { ending: true, ..record }).map(|_| ())
     }
 
     /// The last step.

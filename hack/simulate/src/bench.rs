@@ -1,6 +1,9 @@
 //! The driver's way to change the hardware, call by call, as `driver/src/nvidia/workbench.rs` makes the calls. Between
 //! two of them anything may happen.
 
+mod passing;
+
+use tessera_driver::vfio::Rebinding;
 use tessera_driver::{Outcome, Placement, Work, WorkError};
 
 use crate::event::WorkFault;
@@ -19,29 +22,48 @@ pub(crate) enum Broken {
 
 /// What comes after a call.
 pub(crate) enum Next<T> {
-    Call(u8),
+    Call(Way),
     Done(T),
 }
 
+/// How far some work has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// How many calls were made of it.
+    pub(crate) call: u8,
+    /// How often it was begun again after something was busy.
+    pub(crate) again: u8,
+    /// What is moved for it, once that is known.
+    pub(crate) rebinding: Option<Rebinding>,
+}
+
+impl Way {
+    fn further(self) -> Self {
+        Self { call: self.call.saturating_add(1), ..self }
+    }
+}
+
 impl Hardware {
-    /// One call of the carrying out of work, of which `call` were made.
-    pub(crate) fn carry_out(&mut self, work: &Work, call: u8, plant: Option<Plant>) -> Result<Next<Outcome>, Broken> {
-        let next = self.guarded(|hardware| match work {
-            Work::Join { accelerator, .. } => match hardware.reach(*accelerator) {
+    /// One call of the carrying out of work.
+    pub(crate) fn carry_out(&mut self, work: &Work, way: Way, plant: Option<Plant>) -> Result<Next<Outcome>, Broken> {
+        let call = way.call;
+        let next = match work {
+            Work::Pass { accelerator } => return self.hand_over(*accelerator, way, plant),
+            Work::Join { accelerator, .. } => self.guarded(|hardware| match hardware.reach(*accelerator) {
                 Reach::Gone => Err(failed(true)),
                 Reach::Silent => Err(failed(false)),
+                Reach::Uncut => Ok(Next::Done(Outcome::Done)),
                 Reach::Answers(mig) => mig.switch(false).then_some(Next::Done(Outcome::Done)).ok_or_else(busy),
-            },
-            Work::Pass { .. } => Err(failed(false)),
-            Work::Cut { accelerator, shape, placement, .. } => {
+            }),
+            Work::Cut { accelerator, shape, placement, .. } => self.guarded(|hardware| {
                 let uuid = hardware.uuid();
                 match hardware.reach(*accelerator) {
-                    Reach::Gone => Err(failed(true)),
+                    Reach::Gone | Reach::Uncut => Err(failed(true)),
                     Reach::Silent => Err(failed(false)),
-                    Reach::Answers(mig) => cut(mig, *shape, *placement, call, uuid, plant),
+                    Reach::Answers(mig) => cut(mig, *shape, *placement, way, uuid, plant),
                 }
-            }
-        });
+            }),
+        };
         next.map_err(|broken| match broken {
             // The mode is no part of what is undone.
             Broken::Failed(error) if call == 0 => Broken::Failed(WorkError { untouched: true, ..error }),
@@ -51,19 +73,23 @@ impl Hardware {
     }
 
     /// One call of the undoing.
-    pub(crate) fn undo(&mut self, work: &Work, outcome: Option<&Outcome>, call: u8) -> Result<Next<()>, Broken> {
-        let Work::Cut { accelerator, shape, placement, .. } = work else { return Ok(Next::Done(())) };
+    pub(crate) fn undo(&mut self, work: &Work, outcome: Option<&Outcome>, way: Way) -> Result<Next<()>, Broken> {
+        let (accelerator, shape, placement) = match work {
+            Work::Join { .. } => return Ok(Next::Done(())),
+            Work::Pass { accelerator } => return self.take_back(*accelerator, outcome, way),
+            Work::Cut { accelerator, shape, placement, .. } => (accelerator, shape, placement),
+        };
         self.guarded(|hardware| {
             let (mut wronged, mut result) = (None, Ok(Next::Done(())));
             match hardware.reach(*accelerator) {
-                Reach::Gone => {}
+                Reach::Gone | Reach::Uncut => {}
                 Reach::Silent => result = Err(failed(false)),
                 Reach::Answers(mig) => {
                     if let Some(found) = mig.at_mut(*shape, *placement).filter(|found| is_of(found, outcome)) {
                         wronged = (found.maker == Maker::Admin).then(|| format!("{found:?}"));
-                        match (&found.compute, call) {
+                        match &found.compute {
                             _ if found.in_use => result = Err(busy()),
-                            (Compute::None, _) => {
+                            Compute::None => {
                                 let gone = (*shape, *placement);
                                 mig.instances.retain(|one| (one.shape, one.placement) != gone);
                                 // The last of them, and the GPU is whole again.
@@ -71,7 +97,7 @@ impl Hardware {
                             }
                             _ => {
                                 found.compute = Compute::None;
-                                result = Ok(Next::Call(call.saturating_add(1)));
+                                result = Ok(Next::Call(way.further()));
                             }
                         }
                     }
@@ -84,9 +110,13 @@ impl Hardware {
 
     /// Whether work is still done, with this outcome.
     pub(crate) fn holds(&mut self, work: &Work, outcome: &Outcome) -> Result<bool, Broken> {
+        if let (Work::Pass { accelerator }, Outcome::Passed { ways, .. }) = (work, outcome) {
+            return self.is_handed_over(*accelerator, *ways);
+        }
         self.guarded(|hardware| match (hardware.reach(work.accelerator()), work, outcome) {
             (Reach::Gone, ..) => Err(failed(true)),
             (Reach::Silent, ..) => Err(failed(false)),
+            (Reach::Uncut, Work::Join { .. }, _) => Ok(true),
             (Reach::Answers(mig), Work::Join { .. }, _) => Ok(!mig.on),
             (Reach::Answers(mig), Work::Cut { shape, placement, .. }, Outcome::Cut(known)) => {
                 Ok(mig.at(*shape, *placement).and_then(|found| found.made()).as_ref() == Some(known))
@@ -122,15 +152,15 @@ fn cut(
     mig: &mut Mig,
     shape: u32,
     placement: Placement,
-    call: u8,
+    way: Way,
     uuid: String,
     plant: Option<Plant>,
 ) -> Result<Next<Outcome>, WorkError> {
     let adopted = plant == Some(Plant::Adopted);
-    match (call, mig.at_mut(shape, placement)) {
+    match (way.call, mig.at_mut(shape, placement)) {
         (0, _) => {
             if mig.switch(true) {
-                Ok(Next::Call(1))
+                Ok(Next::Call(way.further()))
             } else {
                 Err(busy())
             }
@@ -139,7 +169,7 @@ fn cut(
         (1, Some(_)) if !adopted => Err(WorkError { untouched: true, ..failed(false) }),
         (1, None) => {
             if mig.make(shape, placement, Maker::Agent) {
-                Ok(Next::Call(2))
+                Ok(Next::Call(way.further()))
             } else {
                 Err(failed(false))
             }

@@ -8,7 +8,6 @@ use crate::agent::{Agent, Before, OperationError};
 use crate::claim::{self, Claim};
 use crate::disk::Trouble;
 use crate::hardware::Hardware;
-use crate::mig::Maker;
 use crate::server::Server;
 use crate::works::{Task, Turn, Works};
 
@@ -192,7 +191,7 @@ fn stage(agent: &mut Agent, call: &mut Call, around: &mut Around<'_>) -> Result<
             (works, false) => match works.failure() {
                 None => Stage::Complete(Box::new(works.into_record(*record)), granted),
                 Some(error) => {
-                    disown(agent, *record, &works, around.hardware)?;
+                    keep_half_done(agent, &record, works, around.hardware)?;
                     failed(error.into())
                 }
             },
@@ -248,22 +247,23 @@ fn failed(error: OperationError) -> Stage {
     Stage::Withdraw(After::Fail(Box::new(error)))
 }
 
-/// What was not begun goes out of the record. An agent that dies right here, or cannot write, leaves a record that says
-/// otherwise: what an admin put there is nobody's from then on.
-fn disown(agent: &Agent, record: Record, works: &Works, hardware: &mut Hardware) -> Result<(), OperationError> {
-    let untouched = works.untouched();
-    if untouched.is_empty() {
+/// What is known of the work is kept. An agent that dies right here, or cannot write, leaves a record that says otherwise:
+/// what an admin put there is nobody's from then on.
+fn keep_half_done(
+    agent: &Agent,
+    planned: &Record,
+    works: Works,
+    hardware: &mut Hardware,
+) -> Result<(), OperationError> {
+    let half_done = works.into_record(planned.clone());
+    if half_done.devices == planned.devices {
         return Ok(());
     }
-    let kept = agent.disown(record, &untouched);
+    let kept = agent.keep(half_done);
     if kept.is_err() {
-        for work in untouched {
-            if let tessera_driver::Work::Cut { accelerator, shape, placement, .. } = work {
-                hardware.disown(accelerator, shape, placement, Maker::Admin);
-            }
-        }
+        planned.work().for_each(|(work, _)| hardware.forgive(work));
     }
-    kept
+    kept.map(|_| ())
 }
 
 fn withdraw(agent: &mut Agent, call: &Call, after: After) -> Result<Next, OperationError> {

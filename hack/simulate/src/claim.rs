@@ -56,10 +56,12 @@ pub(crate) fn schedule(claims: &mut [Claim], index: usize, server: &Server) {
     let mut left = offers::left(&view, &taken);
     // One counter below zero, and nothing of the pool is given away that has counters.
     let blocked = left.values().any(|left| *left < 0);
+    let devices = || view.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+    // Where there is none of the kind, anything will do.
     let kind = KINDS[usize::from(claim.kind) % KINDS.len()];
+    let kind = if devices().any(|device| is_kind(device, kind)) { kind } else { "" };
     let mut chosen = Vec::new();
-    let devices = view.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
-    for device in devices.filter(|device| device.taints.as_ref().is_none_or(Vec::is_empty) && is_kind(device, kind)) {
+    for device in devices().filter(|device| device.taints.as_ref().is_none_or(Vec::is_empty) && is_kind(device, kind)) {
         let Some(name) = device_name(&device.name).filter(|name| claim.admin || !taken.contains(name)) else {
             continue;
         };
@@ -76,15 +78,12 @@ pub(crate) fn schedule(claims: &mut [Claim], index: usize, server: &Server) {
     }
 }
 
-/// What claims want: anything, wholes, or a partition whose profile begins so.
-const KINDS: [&str; 5] = ["", "whole", "1g", "2g", "3g"];
+/// What claims want: anything, wholes, a partition whose profile begins so, a GPU for user space, groups.
+const KINDS: [&str; 9] = ["", "gpu", "1g", "2g", "3g", "vfio", "group-2", "group-4", "group-8"];
 
 fn is_kind(device: &Device, kind: &str) -> bool {
     let profile = device.attributes.as_ref().and_then(|attributes| attributes.get(nvidia::PROFILE)?.string.as_deref());
-    match (kind, profile) {
-        ("", _) | (_, None) => true,
-        (kind, Some(profile)) => profile.starts_with(kind),
-    }
+    profile.unwrap_or(&device.name).starts_with(kind)
 }
 
 /// The answer to a GET of the claim by its name: another one by now, perhaps.

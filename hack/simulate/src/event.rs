@@ -127,6 +127,15 @@ pub enum Event {
         /// Which instance or place.
         which: u8,
     },
+    /// A person gives a GPU to another driver, by hand.
+    Rebind {
+        /// Which GPU.
+        slot: u8,
+        /// What is done.
+        rebind: Rebind,
+        /// Which half.
+        which: u8,
+    },
     /// A process begins or ceases to use a GPU, or an instance on it.
     Process {
         /// Which GPU.
@@ -241,6 +250,19 @@ pub enum Hand {
     Reset,
 }
 
+/// What a person does with the drivers of a GPU's functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebind {
+    /// Gives all functions to VFIO.
+    All,
+    /// Gives it the second one, or leaves the first to nobody but VFIO, which does not take it yet.
+    Half,
+    /// Takes the GPU from its driver.
+    Unbind,
+    /// Gives all functions back to their drivers.
+    Back,
+}
+
 /// What goes wrong with one call about work on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkFault {
@@ -280,7 +302,7 @@ pub fn events(seed: u64, count: usize) -> Vec<Event> {
 fn event(rng: &mut Rng) -> Event {
     let any = rng.u8(..);
     let often = rng.u8(..8) != 0;
-    match rng.u16(..1065) {
+    match rng.u16(..1080) {
         0..90 => Event::Create { name: any, devices: rng.u8(1..3), admin: rng.u8(..8) == 0, kind: rng.u8(..) },
         90..170 => Event::Schedule(any),
         170..350 => Event::Prepare { first: any, count: rng.u8(1..4), at_once: rng.u8(..3) == 0 },
@@ -360,6 +382,23 @@ fn event(rng: &mut Rng) -> Event {
                     Hand::Destroy,
                     Hand::Switch,
                     Hand::Reset,
+                ],
+            ),
+            which: rng.u8(..),
+        },
+        1065..1080 => Event::Rebind {
+            slot: any,
+            rebind: *pick(
+                rng,
+                &[
+                    Rebind::All,
+                    Rebind::All,
+                    Rebind::Half,
+                    Rebind::Unbind,
+                    Rebind::Back,
+                    Rebind::Back,
+                    Rebind::Back,
+                    Rebind::Back,
                 ],
             ),
             which: rng.u8(..),

@@ -1,30 +1,42 @@
-//! People who cut GPUs by hand, and processes that use them.
+//! People who cut GPUs by hand or give them to other drivers, and processes that use them.
+
+mod binding;
 
 use tessera_core::ClaimUid;
 use tessera_driver::{Placement, Work};
 
 use crate::event::{GpuState, Hand};
+use crate::hardware::Gpu;
 use crate::mig::{Compute, Maker};
+use crate::vfio::Driver;
 use crate::world::World;
 
 impl World {
     pub(crate) fn by_hand(&mut self, slot: u8, hand: Hand, which: u8) {
+        let done = self.cut_by_hand(slot, hand, which);
+        self.tally.by_hand += u64::from(done);
+        self.tell_taken();
+    }
+
+    fn cut_by_hand(&mut self, slot: u8, hand: Hand, which: u8) -> bool {
         let uuid = self.hardware.uuid();
-        let Some(gpu) = self.hardware.slot(slot).filter(|gpu| gpu.state == GpuState::Ready) else { return };
+        let can = |gpu: &&mut Gpu| gpu.state == GpuState::Ready && gpu.functions.driver() == Some(Driver::Own);
+        let Some(gpu) = self.hardware.slot(slot).filter(can) else { return false };
         let address = gpu.address();
-        let Some(mig) = &mut gpu.mig else { return };
-        let done = match hand {
+        let Some(mig) = &mut gpu.mig else { return false };
+        match hand {
             Hand::Make | Hand::HalfMake | Hand::CutFurther => {
                 let rows = mig.shapes.iter();
                 let places: Vec<(u32, Placement)> =
                     rows.flat_map(|row| row.placements.iter().map(|place| (row.id, *place))).collect();
                 let (shape, place) = places[usize::from(which) % places.len()];
-                // Into a place that a claim was promised: from then on nobody can tell whose it is.
+                // Into a place that a claim was promised: from then on nobody can tell whose it is, or that it is there.
                 let promised = |work: &Work| match work {
                     Work::Cut { accelerator, shape: row, placement, .. } => {
                         (*accelerator, *row, *placement) == (address, shape, place)
                     }
-                    Work::Join { .. } | Work::Pass { .. } => false,
+                    Work::Pass { accelerator } => *accelerator == address,
+                    Work::Join { .. } => false,
                 };
                 let files = self.disk.0.borrow();
                 let promised = files.kept.values().flat_map(|kept| &kept.work).any(promised);
@@ -61,13 +73,14 @@ impl World {
                 }
                 idle
             }
-        };
-        self.tally.by_hand += u64::from(done);
-        self.tell_taken();
+        }
     }
 
     pub(crate) fn process(&mut self, slot: u8, which: u8, runs: bool) {
-        let Some(mig) = self.hardware.slot(slot).and_then(|gpu| gpu.mig.as_mut()) else { return };
+        let Some(gpu) = self.hardware.slot(slot) else { return };
+        gpu.functions.held = runs && which.is_multiple_of(2);
+        let with_driver = gpu.functions.driver() == Some(Driver::Own);
+        let Some(mig) = gpu.mig.as_mut().filter(|_| with_driver) else { return };
         let index = usize::from(which) % mig.instances.len().max(1);
         match mig.instances.get_mut(index) {
             Some(instance) => instance.in_use = runs,
@@ -89,8 +102,12 @@ impl World {
     pub(crate) fn record_is_lost(&mut self, uid: &ClaimUid) {
         let kept = self.disk.0.borrow().kept.get(uid).cloned();
         for work in kept.iter().flat_map(|kept| &kept.work) {
-            if let Work::Cut { accelerator, shape, placement, .. } = work {
-                self.hardware.disown(*accelerator, *shape, *placement, Maker::Agent);
+            match work {
+                Work::Cut { accelerator, shape, placement, .. } => {
+                    self.hardware.disown(*accelerator, *shape, *placement, Maker::Agent);
+                }
+                Work::Pass { accelerator } => self.hardware.all_unclear(*accelerator),
+                Work::Join { .. } => {}
             }
         }
     }

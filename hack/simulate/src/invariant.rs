@@ -1,5 +1,7 @@
 //! What must hold after each step.
 
+mod passing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -13,6 +15,8 @@ use crate::disk::Files;
 use crate::hardware::Hardware;
 use crate::mig::{Instance, Maker};
 use crate::server::Server;
+
+pub(crate) use self::passing::{moves_owned, passed_there};
 
 /// The API's limit with taints.
 const DEVICES_PER_SLICE: usize = 64;
@@ -57,12 +61,18 @@ pub enum Invariant {
     InstancesOwned,
     /// What a record says was made is there, unless a person or a reset took it; so is all that the kubelet is told of.
     InstancesThere,
-    /// What an admin made is never destroyed by an agent.
+    /// A function of a GPU has the driver that people left it with, or a record says that a claim has it for user space.
+    MovesOwned,
+    /// What a record says was handed to user space is there; and no other claim has it by its driver.
+    PassedThere,
+    /// What an admin made is never destroyed by an agent, and what an admin bound to VFIO is left there.
     AdminsKept,
-    /// Nothing is offered that overlaps what an admin made, unless a claim holds it.
+    /// Nothing is offered that overlaps what an admin made, or that an admin bound to VFIO, unless a claim holds it.
     AdminsLeftAlone,
     /// Counters admit all that claims hold: one below zero blocks the whole pool.
     CountersSuffice,
+    /// Of two devices that have something in common the scheduler can be brought to give away one only.
+    CountersTellApart,
 }
 
 /// One that does not hold.
@@ -88,20 +98,25 @@ pub(crate) fn hold(holds: bool, invariant: Invariant, what: impl FnOnce() -> Str
     if holds { Ok(()) } else { broken(invariant, what) }
 }
 
-/// The parts of accelerators that a device takes: which, and which memory slices; all of it if that is not said.
-fn parts(device: &PreparedDevice) -> Vec<(&DeviceName, Option<Placement>)> {
+/// The parts of accelerators that a device takes: which, and which memory slices; all of it if that is not said. Members
+/// of a group are those that containers are handed, each under a name of its own, whatever the record says is used.
+pub(crate) fn parts(device: &PreparedDevice) -> Vec<(DeviceName, Option<Placement>)> {
     if device.uses.is_empty() {
-        return vec![(&device.device, None)];
+        return vec![(device.device.clone(), None)];
     }
-    device.uses.iter().map(|one| (&one.accelerator, one.placement)).collect()
+    if let [_, _, ..] = device.cdi_ids.as_slice() {
+        let member = |id: &String| id.split_once('=')?.1.split('_').next()?.parse().ok();
+        return device.cdi_ids.iter().filter_map(member).map(|member| (member, None)).collect();
+    }
+    device.uses.iter().map(|one| (one.accelerator.clone(), one.placement)).collect()
 }
 
 /// Says which two of these have something in common. Each comes with its owner.
 fn meeting<'a>(devices: impl Iterator<Item = (&'a str, &'a PreparedDevice)>) -> Option<String> {
-    let mut taken: Vec<(&DeviceName, Option<Placement>, &str)> = Vec::new();
+    let mut taken: Vec<(DeviceName, Option<Placement>, &str)> = Vec::new();
     for (owner, device) in devices.filter(|(_, device)| !device.admin_access) {
         for (accelerator, place) in parts(device) {
-            let meets = |(known, other, by): &&(&DeviceName, Option<Placement>, &str)| {
+            let meets = |(known, other, by): &&(DeviceName, Option<Placement>, &str)| {
                 *by != owner
                     && *known == accelerator
                     && place.zip(*other).is_none_or(|(one, other)| one.overlaps(other))
@@ -178,9 +193,10 @@ pub(crate) fn is_there(
     let text = String::from_utf8_lossy(spec.map_or(&[][..], Vec::as_slice));
     let excused = hardware.taken.iter().any(|uuid| text.contains(uuid.as_str()));
     for device in devices.iter().filter(|_| !excused) {
+        passing::is_with_its_driver(device, &text, hardware)?;
         for (accelerator, place) in parts(device) {
             let Some(place) = place else { continue };
-            let gpus = hardware.gpus.iter().filter(|gpu| gpu.name() == *accelerator);
+            let gpus = hardware.gpus.iter().filter(|gpu| gpu.name() == accelerator);
             let mut instances = gpus.flat_map(|gpu| gpu.mig.iter()).flat_map(|mig| &mig.instances);
             let named = |one: &Instance| one.made().is_some_and(|made| text.contains(&made.uuid));
             let there = instances.any(|one| one.placement == place && named(one));
@@ -218,7 +234,8 @@ pub(crate) fn slices_true(
         .map(|device| (device.name.clone(), device.taints.iter().flatten().any(is_lost)))
         .collect();
     let accelerators = inventory.devices();
-    let sets = if inventory.offering().partitions {
+    let offering = inventory.offering();
+    let sets = if offering.partitions || offering.passthrough || offering.groups {
         let cut = accelerators.iter().filter(|device| device.accelerator.partitioning.is_some()).count();
         accelerators.len().div_ceil(COUNTERS_PER_SET) + cut
     } else {

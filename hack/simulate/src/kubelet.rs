@@ -133,14 +133,14 @@ impl World {
             Progress::Waits | Progress::GoesOn => {}
             Progress::Answered(answer) if matches!(answer.result, Err(OperationError::Disk(Trouble::Died))) => {}
             Progress::Answered(answer) => match wish {
-                Wish::Prepare => self.prepared(*answer, &uid)?,
+                Wish::Prepare => self.prepared(*answer, &uid, agent)?,
                 Wish::Unprepare => self.unprepared(*answer, &uid, agent)?,
             },
         }
         Ok(went_on)
     }
 
-    fn prepared(&mut self, answer: Answer, uid: &ClaimUid) -> Result<(), Violation> {
+    fn prepared(&mut self, answer: Answer, uid: &ClaimUid, agent: usize) -> Result<(), Violation> {
         let (before, now) = (answer.call.begun.unwrap_or_default(), self.faults());
         let claim = self.claims.iter_mut().find(|claim| claim.uid() == uid);
         match answer.result {
@@ -159,7 +159,10 @@ impl World {
                 invariant::is_there(&devices, files.specs.get(&claim.file), &self.hardware)?;
                 drop(files);
                 self.tally.prepared += 1;
-                self.tally.cut += u64::from(devices.iter().any(|device| !device.uses.is_empty()));
+                let any = |kind: fn(&PreparedDevice) -> bool| u64::from(devices.iter().any(kind));
+                self.tally.cut += any(|device| device.uses.iter().any(|used| used.placement.is_some()));
+                self.tally.passed += any(|device| device.device.as_str().starts_with("vfio"));
+                self.tally.grouped += any(|device| device.uses.len() > 1);
                 self.tally.repeated += u64::from(claim.answer.is_some());
                 claim.answer = Some(devices);
                 Ok(())
@@ -179,6 +182,12 @@ impl World {
                 hold(!left || excused, Invariant::AllOrNothing, || {
                     format!("{} of {uid} failed ({error}) and something is left", answer.call.claim)
                 })
+            }
+            Err(OperationError::Refusal(Refusal::Gone(device))) => {
+                let given = claim.filter(|claim| !claim.tampered).and_then(|claim| claim.answer.as_ref());
+                let group = given.into_iter().flatten().find(|given| given.device == device && given.uses.len() > 1);
+                let whole = group.is_some_and(|group| self.agents[agent].has_members(group));
+                hold(!whole, Invariant::SameAnswer, || format!("{uid} is told that {device} is gone, and it is not"))
             }
             Err(_) => Ok(()),
         }

@@ -7,6 +7,7 @@
 
 mod accelerator;
 mod agent;
+mod apart;
 mod bench;
 mod call;
 mod claim;
@@ -16,6 +17,7 @@ mod hands;
 mod hardware;
 mod invariant;
 mod kubelet;
+mod machine;
 mod mig;
 mod node;
 mod offers;
@@ -26,10 +28,11 @@ mod server;
 mod setting;
 mod shrink;
 mod tally;
+mod vfio;
 mod works;
 mod world;
 
-pub use event::{ApiFault, Damage, DiskFault, DiskState, Edit, Event, GpuState, Hand, WorkFault, events};
+pub use event::{ApiFault, Damage, DiskFault, DiskState, Edit, Event, GpuState, Hand, Rebind, WorkFault, events};
 pub use invariant::{Invariant, Violation};
 pub use packing::{Packed, Packing, pack};
 pub use run::{Found, Options, Outcome, live, run};

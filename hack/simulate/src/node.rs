@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use tessera_core::{ClaimUid, PreparedDevice, Record, StoredRecord};
-use tessera_driver::Work;
 
 use crate::agent::Agent;
+use crate::apart;
 use crate::disk::Files;
 use crate::event::DiskState;
 use crate::invariant::{self, Invariant, Violation, hold};
-use crate::mig::Maker;
 use crate::offers;
 use crate::publisher::{Context, Failure};
 use crate::server::Refused;
@@ -116,15 +115,12 @@ impl World {
     }
 
     /// A record is written before the place is looked at again. When its agent dies in between, and an admin has put the
-    /// same there since the last look, nobody can tell whose it is.
+    /// same there since the last look, nobody can tell whose it is. Neither can anybody which of a GPU's functions an agent
+    /// had moved that died while it did so.
     fn forgive(&mut self) {
         let files = self.disk.0.borrow();
         let begun = files.kept.values().filter(|kept| !kept.whole).flat_map(|kept| &kept.work);
-        for work in begun {
-            if let Work::Cut { accelerator, shape, placement, .. } = work {
-                self.hardware.disown(*accelerator, *shape, *placement, Maker::Admin);
-            }
-        }
+        begun.for_each(|work| self.hardware.forgive(work));
     }
 
     /// An agent that is told to stop finishes its calls.
@@ -288,8 +284,9 @@ impl World {
             let features = agent.publisher.features;
             let ledger = agent.ledger();
             invariant::slices_true(&self.server, offers::published(inventory, &ledger, features), inventory)?;
-            offers::leave_admins_alone(&self.server, &self.hardware, &ledger)?;
+            offers::leave_admins_alone(&self.server, &self.hardware, inventory, &ledger)?;
             offers::counters_suffice(&self.server, &ledger)?;
+            apart::counters_tell_apart(&self.server, inventory, &ledger)?;
             self.tally.settled += 1;
         }
         let writes = self.server.writes;

@@ -27,4 +27,16 @@ pub enum Plant {
     EndingUnmarked,
     /// Nobody is told that an instance was removed: it is taken for an admin's until the next look.
     UndoingUntold,
+    /// A GPU that was handed to user space is not taken back.
+    PassLeft,
+    /// The record of a claim that has a group does not say that it uses all members.
+    MemberNotHeld,
+    /// Another try to hand a GPU to user space, after one that got half-way, plans anew: what the first has moved is taken
+    /// for how it was.
+    PlannedAnew,
+    /// A try to hand a GPU to user space that found nothing to do, and failed then, does not say so: what an admin has
+    /// bound is taken from there.
+    PassClaimed,
+    /// A GPU is handed to user space without a look at what it is cut into by then.
+    CutUnasked,
 }

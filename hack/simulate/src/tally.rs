@@ -14,6 +14,10 @@ pub struct Tally {
     pub refused_as_held: u64,
     /// Prepares that were answered with partitions.
     pub cut: u64,
+    /// Prepares that were answered with GPUs for user space.
+    pub passed: u64,
+    /// Prepares that were answered with groups.
+    pub grouped: u64,
     /// Prepares that failed because work on the hardware did.
     pub work_failed: u64,
     /// What people did to the hardware.
@@ -35,6 +39,8 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.refused_as_held += other.refused_as_held;
         self.cut += other.cut;
+        self.passed += other.passed;
+        self.grouped += other.grouped;
         self.work_failed += other.work_failed;
         self.by_hand += other.by_hand;
         self.unprepared += other.unprepared;
@@ -48,11 +54,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} prepared ({} repeated, {} with partitions), {} refused ({} as held, {} at the hardware), {} changes by \
-             hand, {} unprepared, {} agents ended, {} slice writes, {} times settled",
+            "{} prepared ({} repeated, {} with partitions, {} for user space, {} with groups), {} refused ({} as held, {} at \
+             the hardware), {} changes by hand, {} unprepared, {} agents ended, {} slice writes, {} times settled",
             self.prepared,
             self.repeated,
             self.cut,
+            self.passed,
+            self.grouped,
             self.refused,
             self.refused_as_held,
             self.work_failed,

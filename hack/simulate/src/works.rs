@@ -5,7 +5,7 @@ use tessera_core::Record;
 use tessera_driver::{Outcome, Work, WorkError};
 use tessera_vocabulary::PciAddress;
 
-use crate::bench::{Broken, Next};
+use crate::bench::{Broken, Next, Way};
 use crate::hardware::Hardware;
 use crate::setting::Plant;
 
@@ -38,8 +38,7 @@ struct Job {
 enum State {
     /// Waits for the accelerator.
     Waits,
-    /// So many calls were made.
-    UnderWay(u8),
+    UnderWay(Way),
     /// `None` as outcome of what has none, or does not hold.
     Ended(Result<Option<Outcome>, WorkError>),
 }
@@ -89,11 +88,16 @@ impl Works {
         let ready: Vec<usize> = (0..self.jobs.len()).filter(|index| can(&self.jobs[*index])).collect();
         let Some(index) = ready.get(self.turn % ready.len().max(1)).copied() else { return Turn::Waits };
         let job = &mut self.jobs[index];
-        let call = if let State::UnderWay(call) = job.state { call } else { 0 };
+        let way = if let State::UnderWay(way) = &job.state { way.clone() } else { Way::default() };
+        let left = match plant {
+            Some(Plant::WorkLeft) => true,
+            Some(Plant::PassLeft) => matches!(job.work, Work::Pass { .. }),
+            _ => false,
+        };
         let next = match (self.task, &job.outcome) {
-            (Task::CarryOut, _) => hardware.carry_out(&job.work, call, plant).map(|next| next.map(Some)),
-            (Task::Undo, _) if plant == Some(Plant::WorkLeft) => Ok(Next::Done(None)),
-            (Task::Undo, outcome) => hardware.undo(&job.work, outcome.as_ref(), call).map(|next| next.map(|()| None)),
+            (Task::CarryOut, _) => hardware.carry_out(&job.work, way, plant).map(|next| next.map(Some)),
+            (Task::Undo, _) if left => Ok(Next::Done(None)),
+            (Task::Undo, outcome) => hardware.undo(&job.work, outcome.as_ref(), way).map(|next| next.map(|()| None)),
             (Task::Hold, Some(outcome)) => {
                 hardware.holds(&job.work, outcome).map(|holds| Next::Done(holds.then(|| outcome.clone())))
             }
@@ -102,7 +106,7 @@ impl Works {
         job.state = match next {
             Err(Broken::Died) => return Turn::Died,
             Err(Broken::Failed(error)) => State::Ended(Err(error)),
-            Ok(Next::Call(call)) => State::UnderWay(call),
+            Ok(Next::Call(way)) => State::UnderWay(way),
             Ok(Next::Done(outcome)) => State::Ended(Ok(outcome)),
         };
         match (self.task, &job.state) {
@@ -124,34 +128,26 @@ impl Works {
         })
     }
 
-    /// What was not even begun.
-    pub(crate) fn untouched(&self) -> Vec<Work> {
-        let untouched = |job: &&Job| matches!(&job.state, State::Ended(Err(error)) if error.untouched);
-        self.jobs.iter().filter(untouched).map(|job| job.work.clone()).collect()
-    }
-
     /// Whether all that was asked about holds.
     pub(crate) fn hold(&self) -> bool {
         self.jobs.iter().all(|job| matches!(job.state, State::Ended(Ok(Some(_)))))
     }
 
     /// The record with the outcomes.
-    pub(crate) fn into_record(self, mut record: Record) -> Record {
-        let mut outcomes = self.jobs.into_iter().filter_map(|job| match job.state {
-            State::Ended(Ok(outcome)) => outcome,
-            _ => None,
+    pub(crate) fn into_record(self, record: Record) -> Record {
+        let results = self.jobs.into_iter().filter_map(|job| match job.state {
+            State::Ended(Ok(outcome)) => outcome.map(Ok),
+            State::Ended(Err(error)) => Some(Err(error)),
+            State::Waits | State::UnderWay(_) => None,
         });
-        for device in &mut record.devices {
-            device.outcomes = outcomes.by_ref().take(device.work.len()).collect();
-        }
-        record
+        record.after_work(results)
     }
 }
 
 impl<T> Next<T> {
     fn map<U>(self, of: impl FnOnce(T) -> U) -> Next<U> {
         match self {
-            Self::Call(call) => Next::Call(call),
+            Self::Call(way) => Next::Call(way),
             Self::Done(done) => Next::Done(of(done)),
         }
     }

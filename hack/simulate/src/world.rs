@@ -12,7 +12,7 @@ use crate::disk::{Disk, damage};
 use crate::event::Event;
 use crate::hardware::Hardware;
 use crate::invariant::{self, Violation};
-use crate::mig::Mig;
+use crate::machine::Machine;
 use crate::server::Server;
 use crate::setting::Setting;
 use crate::tally::Tally;
@@ -22,31 +22,6 @@ pub(crate) const NODE: &str = "node-1";
 const NAMES: u8 = 6;
 /// So few claims that looking at all of them after each step costs little.
 const CLAIMS: usize = 9;
-
-/// How many GPUs a node has, whether partitions are offered, and which of its GPUs can be cut.
-type Machine = (u8, bool, fn(u8) -> Option<Mig>);
-const MACHINES: [Machine; 12] = [
-    (4, false, |_| None),
-    (1, true, |_| Some(Mig::switchable())),
-    (2, false, |_| None),
-    (2, true, |_| Some(Mig::with_reset())),
-    (6, false, |_| None),
-    (3, true, each_kind),
-    (1, false, |_| None),
-    (2, true, |_| Some(Mig::switchable())),
-    (5, false, |_| None),
-    (3, false, each_kind),
-    (0, true, |_| None),
-    (4, true, each_kind),
-];
-
-fn each_kind(slot: u8) -> Option<Mig> {
-    match slot % 3 {
-        0 => Some(Mig::switchable()),
-        1 => Some(Mig::with_reset()),
-        _ => None,
-    }
-}
 
 pub(crate) struct World {
     pub(crate) setting: Setting,
@@ -71,7 +46,7 @@ pub(crate) struct World {
 impl World {
     /// A node with a few GPUs, or none, and an agent that has just started.
     pub(crate) fn new(seed: u64, setting: Setting) -> Result<Self, Violation> {
-        let (gpus, partitions, cut) = MACHINES[usize::try_from(seed % 12).unwrap_or(0)];
+        let machine = Machine::of(seed);
         let mut world = Self {
             setting,
             tally: Tally::default(),
@@ -79,8 +54,8 @@ impl World {
             now: 0,
             boot: 0,
             disk: Rc::default(),
-            hardware: Hardware::new(gpus, cut),
-            offering: Offering { partitions, ..Offering::NOTHING },
+            hardware: Hardware::new(machine),
+            offering: machine.offering,
             server: Server::default(),
             claims: Vec::new(),
             agents: Vec::new(),
@@ -107,8 +82,10 @@ impl World {
         let files = self.disk.0.borrow();
         invariant::specs_owned(&files, &self.claims)?;
         invariant::instances_owned(&files, &self.hardware)?;
+        invariant::moves_owned(&files, &self.hardware)?;
         for agent in self.agents.iter().filter(|agent| agent.is_up_to_date(&files)) {
             agent.with_ledger(|ledger| invariant::instances_there(ledger, &self.hardware))?;
+            agent.with_ledger(|ledger| invariant::passed_there(ledger, &self.hardware))?;
         }
         match &self.hardware.wronged {
             Some(what) => invariant::broken(invariant::Invariant::AdminsKept, || what.clone()),
@@ -203,6 +180,7 @@ impl World {
                 self.tell_taken();
             }
             Event::Hand { slot, hand, which } => self.by_hand(slot, hand, which),
+            Event::Rebind { slot, rebind, which } => self.rebind_by_hand(slot, rebind, which),
             Event::Process { slot, which, runs } => self.process(slot, which, runs),
             Event::WorkFault { after, fault } => self.hardware.next_fault = Some((after, fault)),
             Event::Look(agent) => {
@@ -213,7 +191,10 @@ impl World {
                 }
             }
             Event::DriverFails(fails) => self.hardware.driver_fails = fails,
-            Event::Many(many) => self.hardware.set_many(many),
+            Event::Many(many) => {
+                self.hardware.set_many(many);
+                self.tell_taken();
+            }
             Event::Pass { tenths } => return self.pass(u64::from(tenths) * 100),
             Event::Settle => return self.settle(),
         }

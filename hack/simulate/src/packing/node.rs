@@ -9,7 +9,7 @@ use tessera_vocabulary::DriverName;
 use tessera_vocabulary::attributes::{nvidia, standard};
 
 use super::board::Board;
-use crate::accelerator::accelerator;
+use crate::accelerator::{Tie, accelerator};
 
 /// What requests ask for: one profile, or wholes. An index into [`Node::kinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ struct Place {
 
 impl Node {
     pub(super) fn new(board: &Board, gpus: u8) -> Self {
-        let accelerators = (0..gpus).map(|bus| accelerator(bus, Some(board.partitioning.clone()))).collect();
+        let accelerators =
+            (0..gpus).map(|bus| accelerator(bus, Some(board.partitioning.clone()), Tie::NumaNode)).collect();
         let found = Discovery { accelerators, ..Discovery::default() };
         let inventory =
             Inventory::new(Offering { partitions: true, ..Offering::NOTHING }).after(&found, &Default::default());
