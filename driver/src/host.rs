@@ -1,3 +1,8 @@
+use std::path::PathBuf;
+
+use cdi::{Hook, HookName};
+use tessera_hook::Arguments;
+
 use crate::Root;
 use crate::nvidia::{Installation, LoaderCache};
 
@@ -5,13 +10,14 @@ use crate::nvidia::{Installation, LoaderCache};
 #[derive(Debug)]
 pub struct Host {
     root: Root,
+    hook: Option<PathBuf>,
     nvidia: Option<Installation>,
 }
 
 impl Host {
     /// A host that hands out device nodes alone, those below `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, nvidia: None }
+        Self { root, hook: None, nvidia: None }
     }
 
     /// Hands out the files of NVIDIA's driver too, which is installed below `driver_root`: the node's own root, or that
@@ -27,6 +33,24 @@ impl Host {
         if let Some(installation) = &self.nvidia {
             installation.look_ahead(&self.root);
         }
+    }
+
+    /// Has containers run the program `tessera-hook`, as the container runtime sees it, for what a spec cannot say.
+    #[must_use]
+    pub fn with_hook(self, path: PathBuf) -> Self {
+        Self { hook: Some(path), ..self }
+    }
+
+    /// What lets a container lock as much memory as it likes. `None` without a hook.
+    pub(crate) fn lifting_locked_memory(&self) -> Option<Hook> {
+        let arguments = Arguments { lift_locked_memory: true, ..Arguments::default() };
+        Some(Hook {
+            hook_name: HookName::CreateRuntime,
+            path: self.hook.as_ref()?.to_string_lossy().into_owned(),
+            args: arguments.to_args(),
+            env: Vec::new(),
+            timeout: None,
+        })
     }
 
     /// The root of the node's file system.

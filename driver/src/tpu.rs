@@ -7,8 +7,9 @@
 //! # What a pod must have
 //! A chip that is reached by VFIO has its memory mapped for DMA, and what is mapped is locked. A container's limit of
 //! locked memory (`RLIMIT_MEMLOCK`) must therefore be as large as all that libtpu maps, best without end. CDI cannot say
-//! so: it is a setting of the container runtime (`LimitMEMLOCK=infinity` of containerd's unit), or of the pod, which has
-//! no such limit with the capability `IPC_LOCK`.
+//! so, but it can name a hook: with [`Host::with_hook`](crate::Host::with_hook) the limit is lifted as the container is
+//! made. Where there is none (gVisor, Kata), it is a setting of the container runtime (`LimitMEMLOCK=infinity` of
+//! containerd's unit), or of the pod, which has no such limit with the capability `IPC_LOCK`.
 
 mod bounds;
 mod chip;

@@ -287,3 +287,17 @@ fn a_living_sysfs_shows_the_same() {
         assert_eq!(node.discover(), before, "{profile}");
     }
 }
+
+#[test]
+fn what_vfio_maps_is_locked() {
+    let hooks = |profile: &str, hook: bool| {
+        let node = Node::new(profile);
+        let host = Host::new(node.root());
+        let host = if hook { host.with_hook("/opt/tessera-hook".into()) } else { host };
+        node.discover().accelerators[0].container_edits(&host).unwrap().hooks
+    };
+    let [hook] = &hooks("tpu-v5e", true)[..] else { panic!("one hook") };
+    assert_eq!((hook.hook_name, hook.path.as_str()), (cdi::HookName::CreateRuntime, "/opt/tessera-hook"));
+    assert_eq!(hook.args, ["tessera-hook", "--lift-locked-memory"]);
+    assert_eq!((hooks("tpu-v5e", false), hooks("tpu-v4", true)), (vec![], vec![]));
+}

@@ -8,8 +8,8 @@ use crate::Architecture;
 #[command(
     name = "tessera-hook",
     version,
-    about = "Makes a driver's libraries known to a container's dynamic loader. A createContainer hook: container \
-             runtimes call it."
+    about = "Makes a driver's libraries known to a container's dynamic loader, or lifts its limit of locked memory. A \
+             hook: container runtimes call it."
 )]
 pub struct Arguments {
     /// A link to make in the container.
@@ -22,6 +22,10 @@ pub struct Arguments {
     /// Keep NVIDIA's libraries from making nodes of devices that the container was not given.
     #[arg(long)]
     pub device_files_as_given: bool,
+    /// Let the container lock as much memory as it likes, and do nothing else. For a createRuntime hook; all the rest is
+    /// for createContainer.
+    #[arg(long, conflicts_with_all = ["links", "libraries", "device_files_as_given"])]
+    pub lift_locked_memory: bool,
 }
 
 /// A link to make.
@@ -60,7 +64,8 @@ impl Arguments {
         let links = self.links.iter().flat_map(|link| ["--link".to_owned(), link.to_string()]);
         let libraries = self.libraries.iter().flat_map(|library| ["--library".to_owned(), library.to_string()]);
         let as_given = self.device_files_as_given.then(|| "--device-files-as-given".to_owned());
-        std::iter::once("tessera-hook".to_owned()).chain(as_given).chain(links).chain(libraries).collect()
+        let lift = self.lift_locked_memory.then(|| "--lift-locked-memory".to_owned());
+        std::iter::once("tessera-hook".to_owned()).chain(lift).chain(as_given).chain(links).chain(libraries).collect()
     }
 }
 
@@ -136,10 +141,14 @@ mod tests {
                 "i386:/a=b/libx.so=libx.so".parse().unwrap(),
             ],
             device_files_as_given: true,
+            lift_locked_memory: false,
         };
         assert_eq!(arguments.libraries[1].place(), ("/a=b", "libx.so"));
         assert_eq!(Arguments::try_parse_from(arguments.to_args()).unwrap(), arguments);
         assert_eq!(Arguments::try_parse_from(["tessera-hook"]).unwrap(), Arguments::default());
+        let lift = Arguments { lift_locked_memory: true, ..Arguments::default() };
+        assert_eq!(Arguments::try_parse_from(lift.to_args()).unwrap(), lift);
+        assert!(Arguments::try_parse_from(Arguments { lift_locked_memory: true, ..arguments }.to_args()).is_err());
     }
 
     #[test]

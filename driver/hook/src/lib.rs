@@ -8,12 +8,16 @@
 //!
 //! The program is linked statically, since it runs on hosts that nobody knows. Linux 5.6 is needed (`openat2`).
 //!
+//! As a `createRuntime` hook it does something else: it lifts the limit of locked memory ([`lift_locked_memory`]), which
+//! nothing in a CDI spec can say.
+//!
 //! Not for musl: its loader has no cache, and no driver's libraries are made for it.
 
 mod arguments;
 mod create_container;
 mod device_files;
 mod loader_cache;
+mod locked_memory;
 mod oci;
 mod root_directory;
 mod write;
@@ -21,4 +25,5 @@ mod write;
 pub use arguments::{Arguments, InvalidArgument, Library, Link};
 pub use create_container::{Error, create_container};
 pub use loader_cache::{Architecture, Cache, Damaged, Entry};
+pub use locked_memory::{LockedMemoryError, lift_locked_memory};
 pub use root_directory::{FileKind, Resolved, RootDirectory};

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
 use serde::Deserialize;
 
 /// The state that a hook gets on its standard input (`runtime.md`, "State"), as far as it is needed.
@@ -10,6 +11,13 @@ use serde::Deserialize;
 struct State {
     /// Absolute path of the directory that holds `config.json`.
     bundle: PathBuf,
+}
+
+/// The same state, as far as the container's process is concerned.
+#[derive(Deserialize)]
+struct Process {
+    /// As the runtime sees it.
+    pid: i32,
 }
 
 /// A container's configuration (`config.md`), as far as it is needed.
@@ -30,6 +38,9 @@ pub enum StateError {
     /// The standard input holds no state.
     #[error("the state on standard input: {0}; this program is a hook that container runtimes call")]
     State(#[source] serde_json::Error),
+    /// The state names no process.
+    #[error("the state on standard input names process {0}, which is none")]
+    Process(i32),
     /// The configuration cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
@@ -55,6 +66,13 @@ pub(crate) fn container_root(state: impl Read) -> Result<PathBuf, StateError> {
     let text = std::fs::read(&path).map_err(|source| StateError::Read { path: path.clone(), source })?;
     let config: Config = serde_json::from_slice(&text).map_err(|source| StateError::Config { path, source })?;
     Ok(below(&bundle, &config.root.path))
+}
+
+/// The container's first process.
+pub(crate) fn container_process(state: impl Read) -> Result<Pid, StateError> {
+    let Process { pid } = serde_json::from_reader(state).map_err(StateError::State)?;
+    // 1 would be the host's own.
+    Some(pid).filter(|pid| *pid > 1).and_then(Pid::from_raw).ok_or(StateError::Process(pid))
 }
 
 /// An absolute path takes the bundle's place.
@@ -84,5 +102,13 @@ mod tests {
         assert!(root_for("{}").unwrap_err().contains("config.json: missing field `root`"));
         let error = container_root(&b"{}"[..]).unwrap_err().to_string();
         assert!(error.contains("missing field `bundle`") && error.contains("container runtimes call"), "{error}");
+    }
+    #[test]
+    fn a_process_is_one_of_the_hosts() {
+        let process = |state: &str| container_process(state.as_bytes()).map(|pid| Pid::as_raw(Some(pid)));
+        assert_eq!(process(r#"{"pid":4711,"bundle":"/b"}"#).unwrap(), 4711);
+        for bad in [r#"{"pid":0}"#, r#"{"pid":1}"#, r#"{"pid":-7}"#, "{}", ""] {
+            assert!(process(bad).is_err(), "{bad}");
+        }
     }
 }

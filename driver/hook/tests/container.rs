@@ -66,7 +66,7 @@ fn arguments() -> Arguments {
     Arguments {
         links: vec!["../libcuda.so.1::/usr/lib/x86_64-linux-gnu/gbm/nvidia-drm_gbm.so".parse().unwrap()],
         libraries: vec![format!("x86-64:{LIBRARY}=libcuda.so.1,libcuda.so").parse().unwrap()],
-        device_files_as_given: false,
+        ..Arguments::default()
     }
 }
 

@@ -53,6 +53,7 @@ fn arguments(files: &DriverFiles) -> Arguments {
         links: files.links.iter().map(|link| link.link.clone()).collect(),
         libraries: files.libraries.iter().map(library).collect(),
         device_files_as_given: true,
+        ..Arguments::default()
     }
 }
 

@@ -97,7 +97,9 @@ impl Vendor for Chip {
 
     fn container_edits(&self, _: PciAddress, host: &Host) -> Result<ContainerEdits, Unavailable> {
         let device_nodes = self.reach.device_nodes(host).map_err(Unavailable::new)?;
-        Ok(ContainerEdits { device_nodes, ..ContainerEdits::default() })
+        // What a device may reach by VFIO is locked.
+        let lifting = matches!(self.reach, Reach::Vfio(_)).then(|| host.lifting_locked_memory()).flatten();
+        Ok(ContainerEdits { device_nodes, hooks: lifting.into_iter().collect(), ..ContainerEdits::default() })
     }
 
     fn together(&self, granted: &[&Accelerator]) -> ContainerEdits {
