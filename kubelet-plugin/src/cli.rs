@@ -105,7 +105,8 @@ impl HardwareOptions {
     /// What of the node containers are handed.
     pub fn host(&self) -> Host {
         let loader_cache = self.hook.clone().map_or(LoaderCache::None, |path| LoaderCache::Hook { path });
-        Host::new(self.root()).with_nvidia_driver(self.nvidia_driver_root(), loader_cache)
+        let host = Host::new(self.root()).with_nvidia_driver(self.nvidia_driver_root(), loader_cache);
+        if let Some(hook) = &self.hook { host.with_hook(hook.clone()) } else { host }
     }
 
     /// The root directory of NVIDIA's driver.
