@@ -23,7 +23,34 @@ pub(crate) struct Options {
     hardware: String,
 }
 
-const POD: &str = include_str!("demo/pod.yaml");
+/// A pod that is shown, with the claim that it uses.
+struct Shown {
+    name: &'static str,
+    manifest: &'static str,
+    /// What it is.
+    claims: &'static str,
+    /// What it prints.
+    sees: &'static str,
+}
+
+const GPU: Shown = Shown {
+    name: "demo-gpu",
+    manifest: include_str!("demo/gpu.yaml"),
+    claims: "A pod that claims one GPU by class and CEL",
+    sees: "its device nodes, its environment, and the kernel's answer when it makes another GPU's node",
+};
+const TPU: Shown = Shown {
+    name: "demo-tpu",
+    manifest: include_str!("demo/tpu.yaml"),
+    claims: "A pod that claims one TPU chip by class and CEL",
+    sees: "its device nodes, and the environment that libtpu reads",
+};
+
+/// One for each family of accelerators that the hardware has.
+fn shown(profile: &Profile) -> Vec<Shown> {
+    let families = [(!profile.gpus.is_empty(), GPU), (!profile.tpus.is_empty(), TPU)];
+    families.into_iter().filter_map(|(there, shown)| there.then_some(shown)).collect()
+}
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     introduce(options);
@@ -40,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let name: ClusterName = format!("demo-{}", std::process::id()).parse()?;
     let mut reporter = Reporter::new();
     let node = SimulatedNode::up(&cluster::Options::new(name), &options.hardware, &mut |step| reporter.report(step))?;
-    let result = show(&node);
+    let result = show(&node, &shown(&profile));
     if result.is_err() {
         eprintln!("\nThe agent's log ends with:\n{}", node.agent().log_end());
     }
@@ -85,7 +112,7 @@ fn inspect(profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-fn show(node: &SimulatedNode) -> Result<()> {
+fn show(node: &SimulatedNode, pods: &[Shown]) -> Result<()> {
     let cluster = node.cluster();
     heading("Starting tessera-agent on the node");
     let started = Instant::now();
@@ -93,20 +120,22 @@ fn show(node: &SimulatedNode) -> Result<()> {
     node.agent().wait_until_ready(Duration::from_secs(30))?;
     println!("    {:5.1} s  registered with the kubelet, slices published", started.elapsed().as_secs_f64());
 
-    heading("A pod that claims one GPU by class and CEL");
-    println!("{POD}");
-    cluster.apply(POD)?;
-    let claimed = Instant::now();
-    cluster.kubectl_output(&["wait", "pod/demo", "--for=condition=Ready", "--timeout=60s"])?;
-    println!("    {:5.1} s  from kubectl apply to the running container", claimed.elapsed().as_secs_f64());
+    for Shown { name, manifest, claims, .. } in pods {
+        heading(claims);
+        println!("{manifest}");
+        cluster.apply(manifest)?;
+        let claimed = Instant::now();
+        cluster.kubectl_output(&["wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=60s"])?;
+        println!("    {:5.1} s  from kubectl apply to the running container", claimed.elapsed().as_secs_f64());
+    }
 
     kubectl(node, &["get", "resourceslices"])?;
     kubectl(node, &["get", "resourceslices", "-o", "yaml"])?;
     kubectl(node, &["get", "pod,resourceclaim"])?;
-    heading(
-        "The pod's own view: its device nodes, its environment, and the kernel's answer when it makes another GPU's node",
-    );
-    println!("{}", cluster.kubectl_output(&["logs", "demo"])?.trim_end());
+    for Shown { name, sees, .. } in pods {
+        heading(&format!("The own view of pod {name}: {sees}"));
+        println!("{}", cluster.kubectl_output(&["logs", name])?.trim_end());
+    }
     node.agent().stop(Signal::TERM)?;
     Ok(())
 }
