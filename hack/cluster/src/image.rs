@@ -1,24 +1,31 @@
-//! The test image: one static program, as an OCI image layout in a tar file. Also what every pod sandbox runs.
+//! The test image, as an OCI image layout in a tar file: one static program, which is also what every pod sandbox runs, and
+//! beside it the machine's own `cat` with its loader and its libraries, for what only a program with a loader shows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::parts::{Cache, Progress, build_program, hex};
 
-/// The name under which a node knows the test image. Its program is `/probe`; see `hack/probe`.
+/// The name under which a node knows the test image. Its program is `/probe`, see `hack/probe`; [`DYNAMIC`] is in it too.
 pub const IMAGE: &str = "tessera.dev/probe:test";
+
+/// A program of the test image that a dynamic loader starts: `cat`, by which it prints what the loader has put where.
+pub const DYNAMIC: &str = "/bin/cat";
 
 /// The image's file in the cache, built if need be.
 pub(crate) fn ensure(cache: &Cache, progress: &mut Progress<'_>) -> Result<PathBuf> {
     let directory = cache.entry(&format!("image-{}", key()?), progress, |target, progress| {
         let program = build_probe(cache, target, progress)?;
         let program = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
-        fs::write(target.join("image.tar"), layout(&program)?).context("writing the image")
+        let mut files = vec![("/probe".to_owned(), program)];
+        files.extend(dynamic()?);
+        fs::write(target.join("image.tar"), layout(&files)?).context("writing the image")
     })?;
     Ok(directory.join("image.tar"))
 }
@@ -62,9 +69,37 @@ fn build_probe(cache: &Cache, target: &Path, progress: &mut Progress<'_>) -> Res
     Ok(build_directory.join(triple).join("release/probe"))
 }
 
-/// The image as an OCI layout: the same bytes for the same program.
-fn layout(program: &[u8]) -> Result<Vec<u8>> {
-    let layer = layer(program)?;
+/// A path in the image, and what is there. All are programs or libraries.
+type File = (String, Vec<u8>);
+
+/// The program that a loader starts, its loader and its libraries, as the machine has them, and the libraries that those
+/// of Rust need: the simulated driver's are.
+fn dynamic() -> Result<Vec<File>> {
+    let running = std::env::current_exe().context("the path of the running program")?;
+    let mut paths = BTreeSet::from([DYNAMIC.to_owned()]);
+    for program in [Path::new(DYNAMIC), &running] {
+        paths.extend(libraries(program)?);
+    }
+    let read = |path: &str| fs::read(path).with_context(|| format!("reading {path}"));
+    paths.into_iter().map(|path| Ok((path.clone(), read(&path)?))).collect()
+}
+
+/// The loader and the libraries of a program.
+fn libraries(program: &Path) -> Result<Vec<String>> {
+    let output = Command::new("ldd").arg(program).output().context("running ldd, which comes with glibc")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+    let paths: Vec<_> = listed.lines().filter_map(path).collect();
+    if !output.status.success() || paths.len() < 2 {
+        let trouble = String::from_utf8_lossy(&output.stderr);
+        bail!("ldd names no loader and no library of {}: {listed}{trouble}", program.display());
+    }
+    Ok(paths)
+}
+
+/// The image as an OCI layout: the same bytes for the same files.
+fn layout(files: &[File]) -> Result<Vec<u8>> {
+    let layer = layer(files)?;
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -97,9 +132,11 @@ fn layout(program: &[u8]) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-fn layer(program: &[u8]) -> Result<Vec<u8>> {
+fn layer(files: &[File]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    add_file(&mut archive, "probe", 0o755, program)?;
+    for (path, content) in files {
+        add_file(&mut archive, path.trim_start_matches('/'), 0o755, content)?;
+    }
     Ok(archive.into_inner()?)
 }
 
@@ -129,8 +166,9 @@ mod tests {
 
     #[test]
     fn every_digest_names_a_blob_that_has_it() {
-        let image = layout(b"program").unwrap();
-        assert_eq!(image, layout(b"program").unwrap(), "the image must not depend on when it was made");
+        let program = [("/probe".to_owned(), b"program".to_vec())];
+        let image = layout(&program).unwrap();
+        assert_eq!(image, layout(&program).unwrap(), "the image must not depend on when it was made");
         let mut files = BTreeMap::new();
         for entry in tar::Archive::new(image.as_slice()).entries().unwrap() {
             let mut entry = entry.unwrap();

@@ -36,7 +36,7 @@ mod version;
 
 pub use cluster::Cluster;
 pub use credentials::AGENT_USER;
-pub use image::IMAGE;
+pub use image::{DYNAMIC, IMAGE};
 pub use kubeconfig::Identity;
 pub use name::ClusterName;
 pub use options::{Mode, NODE, Options};

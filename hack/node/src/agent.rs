@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -40,9 +40,12 @@ impl Agent<'_> {
     pub fn start(&self, arguments: &[&str]) -> Result<()> {
         let earlier = self.log().matches(STARTED).count();
         let hardware = format!("/run/cluster/{}", crate::HARDWARE);
-        let program = beside("tessera-agent", "tessera-agent")?;
+        let (program, hook) = (beside("tessera-agent", "tessera-agent")?, crate::hook()?);
+        let path =
+            |path: &'_ Path| path.to_str().map(str::to_owned).context("the target directory's path is not UTF-8");
+        let (program, hook) = (path(&program)?, path(&hook)?);
         let fixed = [
-            program.to_str().context("the target directory's path is not UTF-8")?,
+            &program,
             "run",
             "--node-name",
             self.cluster.node_name(),
@@ -50,6 +53,8 @@ impl Agent<'_> {
             &hardware,
             "--kubeconfig",
             Cluster::AGENT_KUBECONFIG,
+            "--hook",
+            &hook,
         ];
         let argv: Vec<String> = fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
         self.cluster.start_service(&self.service, &argv, &[])?;

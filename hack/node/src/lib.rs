@@ -9,10 +9,13 @@ use serde_json::Value;
 use simulated_hardware::{Machine, Profile};
 
 mod agent;
+mod cuda;
+mod hook;
 mod kernel;
 mod programs;
 
 pub use agent::Agent;
+pub use hook::hook;
 
 /// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";
@@ -39,6 +42,7 @@ impl SimulatedNode {
         let library = simulated_hardware::library()?;
         let cluster = Cluster::up(options, report)?;
         let machine = Machine::create(&cluster.run_directory().join(HARDWARE), &profile, &library)?;
+        cuda::install(&machine)?;
         for manifest in MANIFESTS {
             cluster.apply(manifest)?;
         }

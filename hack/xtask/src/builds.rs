@@ -9,16 +9,18 @@ use anyhow::{Context, Result, bail};
 const PROGRAMS: [&str; 8] =
     ["--package", "tessera-agent", "--package", "fake-nvml", "--package", "cluster", "--package", "simulated-sysfs"];
 
-/// Builds the agent, the simulated NVML, the cluster's supervisor and the simulated kernel.
+/// Builds the agent, the simulated NVML, the cluster's supervisor, the simulated kernel and the hook.
 pub(crate) fn programs() -> Result<()> {
     let arguments: Vec<_> = ["build"].into_iter().chain(PROGRAMS).collect();
-    cargo(&arguments)
+    cargo(&arguments)?;
+    simulated_node::hook().map(drop)
 }
 
 /// The same, optimised, for measuring.
 pub(crate) fn release_programs() -> Result<()> {
     let arguments: Vec<_> = ["build", "--release", "--package", "bench"].into_iter().chain(PROGRAMS).collect();
-    cargo(&arguments)
+    cargo(&arguments)?;
+    simulated_node::hook().map(drop)
 }
 
 /// Runs cargo in the root of the repository; its output is its user's.

@@ -31,6 +31,8 @@ struct Shown {
     claims: &'static str,
     /// What it prints.
     sees: &'static str,
+    /// A file in it that tells more: what, and its path.
+    file: Option<(&'static str, &'static str)>,
 }
 
 const GPU: Shown = Shown {
@@ -38,12 +40,17 @@ const GPU: Shown = Shown {
     manifest: include_str!("demo/gpu.yaml"),
     claims: "A pod that claims one GPU by class and CEL",
     sees: "its device nodes, its environment, and the kernel's answer when it makes another GPU's node",
+    file: Some((
+        "Where its loader finds the driver's libraries: tessera-hook has added them to its cache before it started",
+        "/etc/ld.so.conf.d/00-tessera.conf",
+    )),
 };
 const TPU: Shown = Shown {
     name: "demo-tpu",
     manifest: include_str!("demo/tpu.yaml"),
     claims: "A pod that claims one TPU chip by class and CEL",
     sees: "its device nodes, and the environment that libtpu reads",
+    file: None,
 };
 
 /// One for each family of accelerators that the hardware has.
@@ -132,9 +139,13 @@ fn show(node: &SimulatedNode, pods: &[Shown]) -> Result<()> {
     kubectl(node, &["get", "resourceslices"])?;
     kubectl(node, &["get", "resourceslices", "-o", "yaml"])?;
     kubectl(node, &["get", "pod,resourceclaim"])?;
-    for Shown { name, sees, .. } in pods {
+    for Shown { name, sees, file, .. } in pods {
         heading(&format!("The own view of pod {name}: {sees}"));
         println!("{}", cluster.kubectl_output(&["logs", name])?.trim_end());
+        if let Some((why, path)) = file {
+            heading(why);
+            println!("{}", cluster.kubectl_output(&["exec", name, "--", "/probe", "cat", path])?.trim_end());
+        }
     }
     node.agent().stop(Signal::TERM)?;
     Ok(())

@@ -1,0 +1,69 @@
+use std::env::consts::ARCH;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+/// Builds the hook, `tessera-hook`, if need be, and says where it is.
+///
+/// It is one file that needs nothing of the machine or of a container, as it is shipped: statically linked, with musl where
+/// Rust has that, or else with the machine's own glibc. Nothing is fetched but a missing musl, and that need not succeed.
+pub fn hook() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = &*built {
+        return Ok(path.clone());
+    }
+    let path = build()?;
+    *built = Some(path.clone());
+    Ok(path)
+}
+
+fn build() -> Result<PathBuf> {
+    let [musl, glibc] = ["musl", "gnu"].map(|libc| format!("{ARCH}-unknown-linux-{libc}"));
+    let (triple, flags) = if has(&musl) || add(&musl) {
+        (musl, None)
+    } else {
+        eprintln!("no {musl} for this Rust (`rustup target add {musl}`): the hook is linked with the machine's glibc");
+        (glibc, Some("-C target-feature=+crt-static"))
+    };
+    let target = target_directory()?;
+    let mut cargo = in_workspace("cargo");
+    cargo.args(["build", "--quiet", "--package", "tessera-hook", "--target", &triple, "--target-dir"]).arg(&target);
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    cargo.envs(flags.map(|flags| ("RUSTFLAGS", flags)));
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("{cargo:?} failed ({status}); what it said stands above");
+    }
+    Ok(target.join(triple).join("debug/tessera-hook"))
+}
+
+/// Whether Rust has its library for a target.
+fn has(triple: &str) -> bool {
+    let output = in_workspace("rustc").args(["--print", "target-libdir", "--target", triple]).output();
+    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+}
+
+fn add(triple: &str) -> bool {
+    let mut rustup = in_workspace("rustup");
+    rustup.args(["target", "add", triple]).stdout(Stdio::null()).stderr(Stdio::null());
+    rustup.status().is_ok_and(|status| status.success()) && has(triple)
+}
+
+/// The toolchain is that of the workspace.
+fn in_workspace(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).stdin(Stdio::null());
+    command
+}
+
+/// A directory of its own: a `cargo test` that waits for this build may hold the lock of the usual one.
+fn target_directory() -> Result<PathBuf> {
+    let running = std::env::current_exe().context("the path of the running program")?;
+    // target/<profile>/<program>, or target/<profile>/deps/<test>.
+    let profile = running.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
+    let target = profile.and_then(Path::parent).context("the running program lies in no target directory")?;
+    Ok(target.join("static"))
+}
