@@ -11,7 +11,6 @@ mod function;
 mod gpu;
 mod handing_out;
 mod installation;
-mod library;
 mod links;
 mod passing;
 mod passthrough;

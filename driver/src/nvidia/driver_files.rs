@@ -9,6 +9,7 @@ mod elf;
 mod firmware;
 mod graphics;
 mod libraries;
+mod nvml;
 mod search;
 mod sockets;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tessera_hook::{Architecture, Link};
 use crate::Root;
 use search::Search;
 
+pub(super) use nvml::{NVML, find_nvml};
 pub(super) use search::Stamps;
 pub(super) use version::loaded;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tessera_nvml::Library;
 use tessera_vocabulary::PciAddress;
 
-use super::library;
+use super::driver_files::{NVML, find_nvml};
 use crate::{DiscoveryError, Root};
 
 /// NVML, opened once for all who use it. Clones share it.
@@ -71,8 +71,8 @@ impl Session {
     }
 
     fn load(&self) -> Result<Library, DiscoveryError> {
-        let path = library::find(&self.driver_root).ok_or_else(|| DiscoveryError::NoDriver {
-            library: library::NVML,
+        let path = find_nvml(&self.driver_root).ok_or_else(|| DiscoveryError::NoDriver {
+            library: NVML,
             root: self.driver_root.seen_by_agent("/").display().to_string(),
         })?;
         Ok(Library::open(&path)?)

@@ -6,15 +6,32 @@ use tessera_hook::{Architecture, Cache, FileKind};
 
 use super::search::Search;
 use super::version::is_version;
-use super::{Library, NoDriverFiles, elf};
-use crate::nvidia::library::DIRECTORIES;
+use super::{Library, NVML, NoDriverFiles, elf};
 
 /// The cache of the driver root's own loader, which knows where its libraries are.
 const CACHE: &str = "/etc/ld.so.cache";
 const LARGEST_CACHE: u64 = 64 << 20;
 
 /// Libraries that every installation has; where the loader finds these, the others are near.
-const LANDMARKS: &[&str] = &["libcuda.so.1", "libnvidia-ml.so.1"];
+const LANDMARKS: &[&str] = &["libcuda.so.1", NVML];
+
+/// Where distributions and driver containers put the driver's libraries, in the order of NVIDIA's own tools.
+/// Those of 32-bit libraries come last.
+const DIRECTORIES: &[&str] = &[
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu/nvidia/current",
+    "/usr/lib/aarch64-linux-gnu/nvidia/current",
+    "/lib64",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib",
+    "/lib",
+    "/usr/lib/i386-linux-gnu",
+    "/usr/lib/i386-linux-gnu/nvidia/current",
+    "/usr/lib32",
+];
 
 /// CUDA's library for the driver: without it no program for compute starts.
 const CUDA: &str = "libcuda.so.";
@@ -69,7 +86,7 @@ pub(super) fn find(search: &mut Search<'_>, loaded: Option<&str>) -> Result<(Str
 }
 
 /// The directories in which libraries may lie, each once and without links, those of the loader's cache first.
-fn directories(search: &mut Search<'_>) -> Vec<String> {
+pub(super) fn directories(search: &mut Search<'_>) -> Vec<String> {
     let cache = search.read(CACHE, LARGEST_CACHE).and_then(|bytes| Cache::parse(&bytes).ok()).unwrap_or_default();
     let landmark = |name: &&std::ffi::OsStr| LANDMARKS.iter().any(|landmark| *name == *landmark);
     let known =
