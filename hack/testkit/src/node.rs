@@ -123,9 +123,16 @@ impl Node {
     }
 
     /// Connects to the agent that registered last for a driver, once one has.
+    ///
+    /// # Panics
+    /// When none does, or it is gone.
     pub async fn plugin_of(&self, driver: &str) -> Plugin {
-        let last = |node: &Self| node.kubelet().registrations().into_iter().rfind(|one| one.info.name == driver);
-        let last = self.wait("a registration", last).await;
+        // The kubelet writes a registration down after it has told the agent.
+        let of_driver = |node: &Self| {
+            let registrations = node.kubelet().registrations().into_iter();
+            registrations.rev().find(|registered| registered.info.name == driver)
+        };
+        let last = self.wait("a registration", of_driver).await;
         Plugin::connect(Path::new(&last.info.endpoint)).await
     }
 

@@ -4,8 +4,10 @@ mod apart;
 mod replaced;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testkit::api_server::Resource;
 use testkit::kubelet::{Answer, Pod, Settings, Version};
 use testkit::{Claim, Node};
 
@@ -185,12 +187,42 @@ async fn a_kubelet_that_is_restarted_finds_both() {
     assert_nothing_left(&node);
 }
 
+/// What nobody owns is undone by each driver, from one answer of the kubelet: it gives few.
+#[tokio::test]
+async fn the_kubelet_is_asked_once_for_all_drivers() {
+    const ROUND: Duration = Duration::from_millis(200);
+    let mut node = node_of_both();
+    node.start_kubelet(Answer::Confirm);
+    node.start_agent(&["--reconcile", "0.2"]);
+    node.wait("ready", |node| node.ready_after(1)).await;
+    let claim = of_both(&node, "training", 0);
+    node.kubelet().pod_runs(&Pod::new("trainer").claim(&claim)).await;
+    let (begun, before) = (Instant::now(), node.kubelet().pod_resources().lists());
+    tokio::time::sleep(5 * ROUND).await;
+    let (lists, took) = (node.kubelet().pod_resources().lists() - before, begun.elapsed());
+    let rounds = took.as_millis() / ROUND.as_millis() + 1;
+    assert!(lists as u128 <= rounds, "{lists} in {took:?}");
+
+    node.kubelet().pod_resources().forget("team", "trainer");
+    node.api.delete(Resource::Claims, &claim.namespace, &claim.name);
+    let undone = |node: &Node| (node.records_of(GPU).is_empty() && node.records_of(TPU).is_empty()).then_some(());
+    node.wait("both parts are undone", undone).await;
+    assert_nothing_left(&node);
+    let told = |node: &Node| {
+        let of = |driver| {
+            node.api.events().iter().any(|(reason, note)| reason == "OrphanedClaimUndone" && note.starts_with(driver))
+        };
+        (of(GPU) && of(TPU)).then_some(())
+    };
+    node.wait("an event of each", told).await;
+}
+
 /// A label that says where the node is in a slice is in the first slices already: they are written once.
 #[tokio::test]
 async fn the_nodes_labels_are_known_before_anything_is_published() {
     let mut node = node_of_both();
     let labels = json!({"cloud.google.com/gke-tpu-topology": "4x8"});
-    node.api.edit(testkit::api_server::Resource::Nodes, "", Node::NAME, |object| object["metadata"]["labels"] = labels);
+    node.api.edit(Resource::Nodes, "", Node::NAME, |object| object["metadata"]["labels"] = labels);
     node.start().await;
     let topology = &node.devices_of(TPU)[0]["attributes"]["topology"]["string"];
     assert_eq!(topology, "4x8");
