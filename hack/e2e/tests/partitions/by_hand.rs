@@ -37,14 +37,16 @@ fn what_an_admin_made_is_handed_out_and_stays(name: &str, flags: &[&str]) {
     assert!(uuid.starts_with("MIG-"), "{uuid}");
     let (cut, offered) = (instances(&node, &A100), published(&node, &A100));
 
-    // By its UUID, which only partitions that are there have.
+    // By its UUID, which only partitions that are there have, in both ways in which CEL can ask for it first.
     let attributes = "device.attributes['gpu.nvidia.com']";
-    let cel = format!("has({attributes}.uuid) && {attributes}.uuid == '{uuid}'");
-    team.start("training", &spec(&[partition("mig", &[&cel])]), &["devices"]);
-    team.wait_running("training");
-    assert_eq!(team.devices_of("training"), [own.as_str()]);
-    assert_eq!(team.capabilities_seen("training", "main").len(), 2);
-    team.clear();
+    for (pod, asked) in [("has", format!("has({attributes}.uuid)")), ("in", format!("'uuid' in {attributes}"))] {
+        let cel = format!("{asked} && {attributes}.uuid == '{uuid}'");
+        team.start(pod, &spec(&[partition("mig", &[&cel])]), &["devices"]);
+        team.wait_running(pod);
+        assert_eq!(team.devices_of(pod), [own.as_str()]);
+        assert_eq!(team.capabilities_seen(pod, "main").len(), 2);
+        team.clear();
+    }
     within(e2e::PATIENCE, "no file of the claim is left", || files(&node).is_empty().then_some(()));
     assert_eq!((instances(&node, &A100), published(&node, &A100)), (cut, offered));
     assert_eq!(uuid_of(&node, &own), Some(Some(uuid)), "the same, not one made anew");
