@@ -238,7 +238,13 @@ impl Claims {
         let done = match self.reserve(claim, granted)? {
             record if record.is_whole() => self.describe(record),
             record => match self.works.carry_out(record.clone()).await {
-                Ok(record) => self.complete(record, granted).and_then(|record| self.describe(record)),
+                Ok(done) => match self.complete(done.clone(), granted) {
+                    Ok(record) => self.describe(record),
+                    Err(cause) => {
+                        self.keep_half_done(&record, Record { ending: true, ..done })?;
+                        Err(cause)
+                    }
+                },
                 Err((error, half_done)) => {
                     self.keep_half_done(&record, half_done)?;
                     Err(error.into())
@@ -269,7 +275,8 @@ impl Claims {
         })
     }
 
-    /// Keeps what is known of work of which some failed: what is undone is just that.
+    /// Keeps what is known of work that is about to be undone, since some of it failed or the rest of the claim did: what is
+    /// undone is just that.
     fn keep_half_done(&self, planned: &Record, half_done: Record) -> Result<(), OperationError> {
         if half_done.devices == planned.devices {
             return Ok(());

@@ -196,9 +196,12 @@ fn stage(agent: &mut Agent, call: &mut Call, around: &mut Around<'_>) -> Result<
                 }
             },
         },
-        Stage::Complete(record, granted) => match agent.complete(*record, &granted, around.hardware) {
+        Stage::Complete(done, granted) => match agent.complete((*done).clone(), &granted, around.hardware) {
             Ok(record) => Stage::Describe(Box::new(record)),
-            Err(error) => failed(error),
+            Err(error) => {
+                keep_known(agent, Record { ending: true, ..*done }, around.hardware)?;
+                failed(error)
+            }
         },
         Stage::Describe(record) => match agent.describe(*record) {
             Ok(devices) => return Ok(Next::Answer(devices)),
@@ -247,8 +250,7 @@ fn failed(error: OperationError) -> Stage {
     Stage::Withdraw(After::Fail(Box::new(error)))
 }
 
-/// What is known of the work is kept. An agent that dies right here, or cannot write, leaves a record that says otherwise:
-/// what an admin put there is nobody's from then on.
+/// What is known of work of which some failed is kept.
 fn keep_half_done(
     agent: &Agent,
     planned: &Record,
@@ -259,9 +261,17 @@ fn keep_half_done(
     if half_done.devices == planned.devices {
         return Ok(());
     }
-    let kept = agent.keep(half_done);
+    // What goes out of the record is spoken for as well.
+    keep_known(agent, half_done, hardware).inspect_err(|_| planned.work().for_each(|(work, _)| hardware.forgive(work)))
+}
+
+/// What is known of work that is about to be undone is kept. An agent that dies right here, or cannot write, leaves a record
+/// that says otherwise: what an admin put there is nobody's from then on.
+fn keep_known(agent: &Agent, known: Record, hardware: &mut Hardware) -> Result<(), OperationError> {
+    let work: Vec<_> = known.work().map(|(work, _)| work.clone()).collect();
+    let kept = agent.keep(known);
     if kept.is_err() {
-        planned.work().for_each(|(work, _)| hardware.forgive(work));
+        work.iter().for_each(|work| hardware.forgive(work));
     }
     kept.map(|_| ())
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use simulate::{Event, Hand, Invariant, Options, Plant, Rebind, Setting, Tally, WorkFault, live, run, shrink};
+use simulate::{
+    DiskFault, Event, Hand, Invariant, Options, Plant, Rebind, Setting, Tally, WorkFault, live, run, shrink,
+};
 
 fn holds(steps: usize, seed: u64) {
     let setting = Setting::default();
@@ -83,6 +85,25 @@ fn what_a_person_does_between_a_look_and_the_work_is_left_alone() {
         assert_eq!(violations(None), [], "without {plant:?}");
         assert!(violations(Some(plant)).contains(&broken), "{plant:?} was not found");
     }
+}
+
+/// Found in a million steps: the second function of a GPU was bound by hand, handing the first over succeeded, and then the
+/// record could not be completed.
+#[test]
+fn work_whose_record_cannot_be_completed_is_undone_by_what_is_known_of_it() {
+    let create = |name, kind| Event::Create { name, devices: 1, admin: false, kind };
+    let events = [
+        Event::Pass { tenths: 36 },
+        create(239, 59),
+        Event::Schedule(14),
+        create(139, 224),
+        Event::Schedule(106),
+        Event::DiskFault { after: 5, fault: DiskFault::Fails },
+        Event::Prepare { first: 194, count: 3, at_once: false },
+        Event::Rebind { slot: 238, rebind: Rebind::Half, which: 8 },
+        Event::Prepare { first: 136, count: 1, at_once: true },
+    ];
+    assert_eq!(live(7_866_759_047_390_173_081, &events, Setting::default()).0, None);
 }
 
 #[test]
