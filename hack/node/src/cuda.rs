@@ -12,6 +12,10 @@ const CUDA: &[u8] = b"libcuda.so.1\0";
 /// is NVML under another name: a library that a loader takes, and nothing that computes.
 pub(crate) fn install(machine: &Machine) -> Result<()> {
     let nvml = machine.library();
+    if !nvml.exists() {
+        // No GPU of NVIDIA's, and so no driver.
+        return Ok(());
+    }
     let mut library = fs::read(&nvml).with_context(|| format!("reading {}", nvml.display()))?;
     // The first is that in the dynamic section's strings, which come before all data.
     let at = library.windows(NVML.len()).position(|window| window == NVML);
