@@ -28,7 +28,7 @@ impl Session {
 
     /// Whether there is an NVML to open.
     pub(super) fn is_installed(&self) -> bool {
-        library::find(&self.driver_root).is_some()
+        find_nvml(&self.driver_root).is_some()
     }
 
     /// Does something that NVML stands in the way of, since it has every GPU's node open: closes it, and keeps it closed
