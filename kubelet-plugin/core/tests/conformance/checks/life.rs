@@ -9,8 +9,8 @@ use tessera_vocabulary::attributes::portable;
 
 use crate::node::{EVERYTHING, Node, holds, look, type_of};
 
-/// Long enough that every pair of things has happened.
-const STEPS: u32 = 120;
+/// A dozen of each thing: a step publishes a whole pool, which takes long where there are hundreds of partitions.
+const STEPS: u32 = 60;
 
 /// What a claim holds stays published, tainted while it is lost; nobody is given what another holds; what is said of a
 /// device never changes; and what is done again after all is over gives what there was at the beginning.
