@@ -235,7 +235,8 @@ fn labels_are_seen_at_the_next_look() {
     let node = Node::new("tpu-v6e");
     let mut backend = node.backend();
     let mut told = |name: &str| text(&backend.discover().unwrap().accelerators[0], name);
-    assert_eq!((told(google::TOPOLOGY), told(google::ACCELERATOR)), (None, None));
+    let unknown = || Some(google::UNKNOWN.to_owned());
+    assert_eq!((told(google::TOPOLOGY), told(google::ACCELERATOR)), (unknown(), unknown()));
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     node.labels.set(BTreeMap::from([
         label("cloud.google.com/gke-tpu-topology", "4x4"),

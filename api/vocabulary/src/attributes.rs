@@ -65,11 +65,12 @@ pub mod google {
     pub const TPU_GEN: &str = "tpuGen";
     /// String: the brand, [`BRAND_GOOGLE`].
     pub const BRAND: &str = "brand";
-    /// String: the accelerator as GKE labels its nodes, `tpu-v5-lite-podslice`. Left out where nobody tells.
+    /// String: the accelerator as GKE labels its nodes, `tpu-v5-lite-podslice`; [`UNKNOWN`] where nobody
+    /// tells.
     pub const ACCELERATOR: &str = "accelerator";
     /// Int: how many chips the host has.
     pub const CHIP_COUNT: &str = "chipCount";
-    /// String: the topology of the slice that the host is a part of, `4x8`. Left out where nobody tells.
+    /// String: the topology of the slice that the host is a part of, `4x8`; [`UNKNOWN`] where nobody tells.
     pub const TOPOLOGY: &str = "topology";
 
     /// String: [`TYPE_CHIP`] for one chip, [`TYPE_GROUP`] for several at once. Google's own driver knows no such thing.
@@ -84,6 +85,8 @@ pub mod google {
 
     /// The value of [`BRAND`].
     pub const BRAND_GOOGLE: &str = "Google";
+    /// The value of what nobody tells.
+    pub const UNKNOWN: &str = "unknown";
     /// The value of [`TYPE`] for one chip.
     pub const TYPE_CHIP: &str = "chip";
     /// The value of [`TYPE`] for several.

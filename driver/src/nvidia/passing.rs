@@ -33,7 +33,8 @@ impl Passing {
         let rebinding = self.until(deadline, || {
             let nodes = holding_node(&self.root, gpu).into_iter().collect();
             self.rebinder.plan(gpu, nodes, soon(deadline))
-        })?;
+        });
+        let rebinding = rebinding.map_err(|error| WorkError { untouched: true, ..error })?;
         // Not planned anew for another try: of a GPU that is half handed over nobody could say any more whose it was.
         let state = self.until(deadline, || self.rebinder.bind(&rebinding, soon(deadline)))?;
         Ok(Outcome::Passed { ways: ways(&state), rebinding })

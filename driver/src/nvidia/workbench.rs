@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tessera_nvml::{CallError, ErrorClass, GpuInstance, MigGpu, MigProfileId, ModeChange};
+use tessera_vocabulary::PciAddress;
 
 use super::Session;
 use super::cutting::{made, placement};
@@ -43,6 +44,25 @@ impl NvidiaWorkbench {
         let result = self.session.with(&BTreeSet::new(), |library| act(&library.mig_gpu(uuid)?));
         result.map_err(|trouble: Trouble| trouble.about(work))
     }
+
+    /// What an admin has cut since the last look would end with the driver.
+    fn refuse_what_is_cut(&self, gpu: PciAddress, work: &Work) -> Result<(), WorkError> {
+        let is_cut = self.session.with(&BTreeSet::new(), |library| {
+            let gpu = match library.mig_gpu_at(&gpu.to_string()) {
+                // Its driver does not have it.
+                Err(error) if error.class() == ErrorClass::Gone => return Ok(false),
+                gpu => gpu?,
+            };
+            let cut = gpu.mode()?.is_some_and(|mode| mode.current) && !gpu.gpu_instances()?.is_empty();
+            Ok(cut)
+        });
+        let refused = match is_cut {
+            Ok(false) | Err(Trouble::Driver(DiscoveryError::NoDriver { .. })) => return Ok(()),
+            Ok(true) => Trouble::Text("partitions that were made by hand are there, remove them".to_owned()),
+            Err(trouble) => trouble,
+        };
+        Err(WorkError { untouched: true, ..refused.about(work) })
+    }
 }
 
 impl Workbench for NvidiaWorkbench {
@@ -59,7 +79,10 @@ impl Workbench for NvidiaWorkbench {
                 });
                 done.map_err(|error| WorkError { untouched: !begun.get(), ..error })
             }
-            Work::Pass { accelerator } => self.passing.hand_over(*accelerator, deadline),
+            Work::Pass { accelerator } => {
+                self.refuse_what_is_cut(*accelerator, work)?;
+                self.passing.hand_over(*accelerator, deadline)
+            }
         }
     }
 

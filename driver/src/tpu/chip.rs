@@ -30,23 +30,19 @@ impl Chip {
     /// What is said of a chip and of a group of chips alike.
     fn common(&self) -> Attributes {
         let count = AttributeValue::Int(self.chip_count.into());
-        let mut attributes = Attributes::from([
+        // The same on all of the host's, also where nobody says: CEL fails on what is absent.
+        let told = |word: Option<String>| AttributeValue::String(word.unwrap_or_else(|| google::UNKNOWN.to_owned()));
+        Attributes::from([
             (google::TPU_GEN, self.generation.to_string().as_str().into()),
             (google::BRAND, google::BRAND_GOOGLE.into()),
             (google::CHIP_COUNT, count),
+            (google::ACCELERATOR, told(self.slice.accelerator.clone())),
+            (google::TOPOLOGY, told(self.slice.topology.as_ref().map(ToString::to_string))),
             (portable::VENDOR, "google".into()),
             (portable::KIND, portable::KIND_TPU.into()),
             (portable::MODEL, self.product_name.as_str().into()),
             (portable::FAMILY, self.generation.to_string().as_str().into()),
-        ]);
-        // The same on all of the host's.
-        if let Some(accelerator) = &self.slice.accelerator {
-            attributes.insert(google::ACCELERATOR, accelerator.as_str().into());
-        }
-        if let Some(topology) = &self.slice.topology {
-            attributes.insert(google::TOPOLOGY, topology.to_string().as_str().into());
-        }
-        attributes
+        ])
     }
 
     /// What is said of a set of this host's chips, by their numbers.

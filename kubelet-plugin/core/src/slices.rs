@@ -65,9 +65,10 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
     });
     let unseen: Vec<_> = published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
     let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
-    let unseen = unseen.iter().enumerate().map(|(index, (_, device))| {
+    let unseen = unseen.iter().enumerate().map(|(index, (held, device))| {
         let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
-        marked(ApiDevice { consumes_counters, ..(*device).clone() }, true, features)
+        // A group whose members are grouped otherwise by now is as good as it was.
+        marked(ApiDevice { consumes_counters, ..(*device).clone() }, inventory.check(held).is_err(), features)
     });
     let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();

@@ -36,6 +36,18 @@ impl Library {
         let device = nvml.device_by_uuid(uuid).map_err(CallError::about("nvmlDeviceGetHandleByUUID", uuid))?;
         Ok(MigGpu { nvml, device, uuid: uuid.to_owned() })
     }
+
+    /// The GPU at a PCI address, whether it can be cut or not.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Gone`](crate::ErrorClass::Gone) if the driver has no such GPU.
+    pub fn mig_gpu_at(&self, address: &str) -> Result<MigGpu<'_>, CallError> {
+        let nvml = self.nvml();
+        let about = |call| CallError::about(call, address);
+        let device = nvml.device_by_pci_bus_id(address).map_err(about("nvmlDeviceGetHandleByPciBusId_v2"))?;
+        let uuid = device.uuid().map_err(about("nvmlDeviceGetUUID"))?;
+        Ok(MigGpu { nvml, device, uuid })
+    }
 }
 
 impl<'lib> MigGpu<'lib> {

@@ -47,9 +47,7 @@ pub(crate) fn holds_true(node: &Node<'_>) -> Result<(), String> {
         for prepared in ledger.records().flat_map(|record| &record.devices) {
             let held = &prepared.device;
             let device = now.get(held.as_str()).ok_or_else(|| format!("step {step}: {held} is held and vanished"))?;
-            // A group whose members are grouped otherwise by now is no offer any more, and still usable.
-            let offered = inventory.names().any(|(name, _)| name == *held);
-            let usable = offered && inventory.check(prepared).is_ok();
+            let usable = inventory.check(prepared).is_ok();
             holds(usable == device.taints.is_none(), || format!("step {step}: {held} usable {usable}, {device:?}"))?;
         }
         for (name, device) in &now {
