@@ -168,8 +168,8 @@ impl Accelerator {
     ///
     /// # Errors
     /// When the node lacks what the container needs; the text says what and what to do.
-    pub fn partition_edits(&self, made: &Made, host: &Host) -> Result<ContainerEdits, Unavailable> {
-        self.vendor().partition_edits(self.address, made, host)
+    pub fn partition_edits(&self, shape: &Shape, made: &Made, host: &Host) -> Result<ContainerEdits, Unavailable> {
+        self.vendor().partition_edits(self.address, shape, made, host)
     }
 
     /// What a container needs that reaches it by VFIO; with `api_device` also the node's own IOMMU device, without which a

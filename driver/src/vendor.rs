@@ -91,8 +91,14 @@ pub trait Vendor {
     ///
     /// # Errors
     /// When the node lacks what the container needs.
-    fn partition_edits(&self, address: PciAddress, made: &Made, host: &Host) -> Result<ContainerEdits, Unavailable> {
-        let _ = (made, host);
+    fn partition_edits(
+        &self,
+        address: PciAddress,
+        shape: &Shape,
+        made: &Made,
+        host: &Host,
+    ) -> Result<ContainerEdits, Unavailable> {
+        let _ = (shape, made, host);
         Err(Unavailable::new(CannotBeCut(address)))
     }
 

@@ -303,8 +303,8 @@ impl Claims {
     fn edits(&self, part: Part<'_>) -> Result<cdi::ContainerEdits, String> {
         match part {
             Part::Whole(accelerator) => accelerator.container_edits(&self.host).map_err(|error| error.to_string()),
-            Part::Partition(accelerator, made) => {
-                accelerator.partition_edits(made, &self.host).map_err(|error| error.to_string())
+            Part::Partition(accelerator, shape, made) => {
+                accelerator.partition_edits(shape, made, &self.host).map_err(|error| error.to_string())
             }
             Part::Passthrough(accelerator, ways, config) => {
                 let first = match config.iommu.backend_policy {

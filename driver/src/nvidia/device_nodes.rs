@@ -15,16 +15,16 @@ const COMMON: &[&str] = &["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-
 #[error("{} does not exist; load the driver, or let nvidia-modprobe make the node", .0.display())]
 pub struct MissingNode(PathBuf);
 
-/// The GPU's own node, those that all of the driver's GPUs share, and those for rendering and displays.
-pub(super) fn of_gpu(host: &Host, minor: u32, address: PciAddress) -> Result<Vec<DeviceNode>, MissingNode> {
+/// The GPU's own node and those that all of the driver's GPUs share.
+pub(super) fn for_compute(host: &Host, minor: u32) -> Result<Vec<DeviceNode>, MissingNode> {
     let own = format!("/dev/nvidia{minor}");
     let own = find(host, &own).ok_or_else(|| MissingNode(host.root().seen_by_agent(&own)))?;
     let common = COMMON.iter().filter_map(|path| find(host, path));
-    Ok(std::iter::once(own).chain(common).chain(rendering(host, address)).collect())
+    Ok(std::iter::once(own).chain(common).collect())
 }
 
-/// `/dev/dri/card<n>` and `/dev/dri/renderD<n>`, which sysfs knows by the GPU's address.
-fn rendering(host: &Host, address: PciAddress) -> Vec<DeviceNode> {
+/// Those for rendering and displays: `/dev/dri/card<n>` and `/dev/dri/renderD<n>`, which sysfs knows by the GPU's address.
+pub(super) fn for_graphics(host: &Host, address: PciAddress) -> Vec<DeviceNode> {
     let listed = fs::read_dir(host.root().seen_by_agent(&format!("/sys/bus/pci/devices/{address}/drm")));
     let mut names: Vec<String> =
         listed.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -90,8 +90,14 @@ impl Vendor for Gpu {
         ])
     }
 
-    fn partition_edits(&self, address: PciAddress, made: &Made, host: &Host) -> Result<ContainerEdits, Unavailable> {
-        self.nodes_of_partition(address, made, host).map_err(Unavailable::new)
+    fn partition_edits(
+        &self,
+        address: PciAddress,
+        shape: &Shape,
+        made: &Made,
+        host: &Host,
+    ) -> Result<ContainerEdits, Unavailable> {
+        self.nodes_of_partition(address, shape, made, host).map_err(Unavailable::new)
     }
 
     fn passthrough_attributes(&self, address: PciAddress, whole: Attributes, facts: &Passthrough) -> Attributes {

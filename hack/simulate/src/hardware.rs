@@ -266,7 +266,7 @@ impl Hardware {
         }
         let path = match part {
             Part::Whole(_) => format!("/dev/nvidia{}", address.bus),
-            Part::Partition(_, made) => format!("/dev/nvidia-caps/{}", made.uuid),
+            Part::Partition(_, _, made) => format!("/dev/nvidia-caps/{}", made.uuid),
             Part::Passthrough(_, ways, _) => ways.legacy().ok_or_else(|| "VFIO offers no way to it".to_owned())?.node(),
         };
         Ok(cdi::ContainerEdits { device_nodes: vec![cdi::DeviceNode::new(path)], ..Default::default() })

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
 use tessera_config::{ConfigError, DeviceConfig, DeviceType, VfioDeviceConfig};
 use tessera_driver::vfio::Ways;
-use tessera_driver::{Accelerator, Made, Outcome, Work};
+use tessera_driver::{Accelerator, Made, Outcome, Shape, Work};
 use tessera_vocabulary::{DeviceName, DriverName};
 
 use crate::offers::{Offer, What};
@@ -106,8 +106,8 @@ impl Identity {
 pub enum Part<'a> {
     /// The whole accelerator.
     Whole(&'a Accelerator),
-    /// A partition of it that is there.
-    Partition(&'a Accelerator, &'a Made),
+    /// A partition of it, of this shape, that is there.
+    Partition(&'a Accelerator, &'a Shape, &'a Made),
     /// All of it by VFIO, to be reached so.
     Passthrough(&'a Accelerator, Ways, &'a VfioDeviceConfig),
 }
@@ -121,7 +121,7 @@ impl<'a> Part<'a> {
     /// The accelerator that it is, or is a part of.
     pub fn accelerator(self) -> &'a Accelerator {
         match self {
-            Self::Whole(accelerator) | Self::Partition(accelerator, _) | Self::Passthrough(accelerator, ..) => {
+            Self::Whole(accelerator) | Self::Partition(accelerator, ..) | Self::Passthrough(accelerator, ..) => {
                 accelerator
             }
         }
@@ -198,12 +198,13 @@ pub fn complete(
         let parts = match offer.what {
             What::Whole => vec![Part::Whole(offer.accelerator())],
             What::Group(_) => offer.devices.iter().map(|device| Part::Whole(&device.accelerator)).collect(),
-            What::Partition { .. } => {
+            What::Partition { shape, .. } => {
                 let made = match outcome {
                     Some(Outcome::Cut(made)) => Some(made),
                     _ => offer.made_by_hand(ledger),
                 };
-                vec![Part::Partition(offer.accelerator(), made.ok_or_else(|| Refusal::Gone(device.device.clone()))?)]
+                let made = made.ok_or_else(|| Refusal::Gone(device.device.clone()))?;
+                vec![Part::Partition(offer.accelerator(), shape, made)]
             }
             What::Passthrough(facts) => {
                 let ways = match outcome {

@@ -4,7 +4,7 @@ use semver::Version;
 use super::*;
 use crate::nvidia::driver_files::testing::{Tree, ubuntu};
 use crate::nvidia::{Installation, LoaderCache};
-use crate::{Accelerator, Facts, Locality};
+use crate::{Accelerator, Facts, Locality, Resources};
 
 fn gpu() -> Accelerator {
     let gpu = Gpu {
@@ -76,6 +76,31 @@ fn with_a_hook() {
 #[test]
 fn without_a_hook() {
     insta::assert_json_snapshot!(spec(&host(&machine(), LoaderCache::None)));
+}
+
+#[test]
+fn a_partition_gets_the_nodes_for_rendering_only_with_graphics() {
+    let tree = machine();
+    let capability = |path: &str, minor: u32| {
+        let path = format!("/proc/driver/nvidia/capabilities/gpu3/mig/{path}/access");
+        tree.node_file(&path, &format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n"));
+        tree.node_file(&format!("/dev/nvidia-caps/nvidia-cap{minor}"), "");
+    };
+    capability("gi2", 21);
+    capability("gi2/ci0", 22);
+    let made = Made { gpu_instance: 2, compute_instance: 0, uuid: "MIG-0".to_owned() };
+    for (name, graphics) in
+        [("1g.24gb", false), ("1g.24gb+me", false), ("1g.24gb+gfx", true), ("2g.48gb+me.all", false)]
+    {
+        let shape =
+            Shape { id: 0, name: name.to_owned(), placements: Vec::new(), at_most: 1, resources: Resources::default() };
+        let edits = gpu().partition_edits(&shape, &made, &host(&tree, hook())).unwrap();
+        let nodes: Vec<_> = edits.device_nodes.iter().map(|node| node.path.as_str()).collect();
+        let mut expected = vec!["/dev/nvidia3", "/dev/nvidiactl", "/dev/nvidia-uvm"];
+        expected.extend(["/dev/dri/card1", "/dev/dri/renderD129"].iter().filter(|_| graphics));
+        expected.extend(["/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"]);
+        assert_eq!(nodes, expected, "{name}");
+    }
 }
 
 #[test]
