@@ -68,8 +68,17 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
         let lost = members.iter().any(|one| one.condition != Condition::Ready);
         offer(group.name(), lost, members.iter().all(|one| whole_can_be_had(one, offering, ledger)));
     }
-    // What a claim holds and this agent has never seen is lost too.
-    all.extend(held.into_iter().filter(|name| !known.contains(name)).map(|name| (name, features.device_taints)));
+    // What a claim holds and this agent has never seen is lost too, but for a group whose members are there and grouped
+    // otherwise by now.
+    let is_ready = |name: &DeviceName| {
+        let same = |one: &&Known| one.accelerator.has_driver_facts() && one.accelerator.name() == *name;
+        inventory.devices().iter().find(same).is_some_and(|one| one.condition == Condition::Ready)
+    };
+    let unseen = ledger.held_as_published().into_values().map(|(held, _)| held);
+    all.extend(unseen.filter(|held| !known.contains(&held.device)).map(|held| {
+        let regrouped = held.uses.len() > 1 && held.uses.iter().all(|one| is_ready(&one.accelerator));
+        (held.device.clone(), !regrouped && features.device_taints)
+    }));
     all.into_iter().map(|(name, lost)| (name.to_string(), lost)).collect()
 }
 
