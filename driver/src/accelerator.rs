@@ -6,7 +6,7 @@ use tessera_vocabulary::{DeviceName, PciAddress};
 use crate::topology::Links;
 use crate::vendor::{Attributes, Capacities, Unavailable, Vendor};
 use crate::vfio::{Interface, Passthrough};
-use crate::{Host, Made, Partitioning, Placement, Shape, nvidia, tpu};
+use crate::{AcceleratorKind, Host, Made, Partitioning, Placement, Shape, nvidia, tpu};
 
 /// A physical accelerator, known by its PCI address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ impl Accelerator {
     /// The name under which it is published.
     pub fn name(&self) -> DeviceName {
         self.vendor().name(self.address)
+    }
+
+    /// What it is, whoever made it.
+    pub fn kind(&self) -> AcceleratorKind {
+        self.vendor().kind()
     }
 
     /// The product's name. Accelerators of two models never share a group.

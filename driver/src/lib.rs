@@ -7,6 +7,7 @@
 mod accelerator;
 mod backend;
 mod host;
+mod kind;
 mod partitioning;
 mod root;
 mod sysfs;
@@ -22,6 +23,7 @@ pub mod vfio;
 pub use accelerator::{Accelerator, AttributeValue, Facts, Locality};
 pub use backend::{Backend, Discovery, DiscoveryError};
 pub use host::Host;
+pub use kind::AcceleratorKind;
 pub use partitioning::{Made, Partition, Partitioning, Placement, Resources, Shape};
 pub use root::Root;
 pub use vendor::{Attributes, Capacities, Unavailable, Vendor};

@@ -5,7 +5,7 @@ use cdi::ContainerEdits;
 use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::vfio::{Interface, Passthrough};
-use crate::{Accelerator, AttributeValue, Host, Made, Placement, Shape};
+use crate::{Accelerator, AcceleratorKind, AttributeValue, Host, Made, Placement, Shape};
 
 /// The attributes of a device, by their names in a ResourceSlice.
 pub type Attributes = BTreeMap<&'static str, AttributeValue>;
@@ -29,6 +29,9 @@ pub trait Vendor {
 
     /// The name under which it is published. Made of what survives reboots and driver reloads.
     fn name(&self, address: PciAddress) -> DeviceName;
+
+    /// What it is, whoever made it.
+    fn kind(&self) -> AcceleratorKind;
 
     /// The product. Accelerators of two models never share a group.
     fn model(&self) -> &str;

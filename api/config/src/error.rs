@@ -73,6 +73,25 @@ pub enum Problem {
         /// The type that the config is for.
         wanted: DeviceType,
     },
+    /// What acts on a whole container is said differently of two of the claim's requests.
+    #[error(transparent)]
+    Disagreement(Box<Disagreement>),
+}
+
+/// Two requests of a claim for whose devices a setting has different values, where one container has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} is {one} for request {request} and {another} for request {other}; say one, or use two claims")]
+pub struct Disagreement {
+    /// The field.
+    pub path: &'static str,
+    /// A request, as the allocation has it.
+    pub request: String,
+    /// What holds for its devices.
+    pub one: String,
+    /// Another request.
+    pub other: String,
+    /// What holds for that one's.
+    pub another: String,
 }
 
 /// A value as a text shows it: in a few words, whatever its size and depth.

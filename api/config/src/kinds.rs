@@ -1,13 +1,13 @@
 use serde_json::Value;
 
 use crate::object::Object;
-use crate::{ConfigError, DeviceConfig, DeviceType, Place, Problem, nvidia};
+use crate::{ConfigError, DeviceConfig, DeviceType, Place, Problem, google, nvidia};
 
 /// A kind of config: its name, and how its fields are read.
 pub(crate) type Kind = (&'static str, fn(&Object<'_>) -> Result<Said, Problem>);
 
 /// Every apiVersion with its kinds. Settings that no vendor has a kind for get a group of ours, and a row here.
-const GROUPS: &[(&str, &[Kind])] = &[(nvidia::API_VERSION, nvidia::KINDS)];
+const GROUPS: &[(&str, &[Kind])] = &[(nvidia::API_VERSION, nvidia::KINDS), (google::API_VERSION, google::KINDS)];
 
 /// The two fields that every config has.
 pub(crate) const API_VERSION: &str = "apiVersion";
@@ -19,14 +19,16 @@ pub(crate) enum Said {
     Gpu,
     Mig,
     Vfio(nvidia::VfioSettings),
+    Tpu(google::LoggingSettings),
 }
 
 impl Said {
     pub(crate) fn device_type(&self) -> DeviceType {
         match self {
-            Self::Gpu => DeviceType::Whole,
+            Self::Gpu => DeviceType::Gpu,
             Self::Mig => DeviceType::Partition,
             Self::Vfio(_) => DeviceType::Passthrough,
+            Self::Tpu(_) => DeviceType::Tpu,
         }
     }
 
@@ -41,8 +43,10 @@ impl Said {
 
     /// Puts what is said over what held so far. Of a device of another type it says nothing.
     pub(crate) fn apply(&self, config: &mut DeviceConfig) {
-        if let (Self::Vfio(settings), DeviceConfig::Passthrough(config)) = (self, config) {
-            settings.apply(config);
+        match (self, config) {
+            (Self::Vfio(settings), DeviceConfig::Passthrough(config)) => settings.apply(config),
+            (Self::Tpu(settings), DeviceConfig::Tpu(config)) => settings.apply(&mut config.logging),
+            _ => {}
         }
     }
 }
@@ -54,8 +58,8 @@ impl Said {
 /// are not ours to judge.
 ///
 /// # Errors
-/// See [`Problem`]; never [`Problem::WrongDevice`] and [`Problem::ForClassAlone`], which show only when devices are
-/// allocated.
+/// See [`Problem`]; never [`Problem::WrongDevice`], [`Problem::ForClassAlone`] and [`Problem::Disagreement`], which show
+/// only when devices are allocated.
 pub fn check(parameters: &Value, place: Place) -> Result<(), ConfigError> {
     decode(parameters, place).map(drop)
 }

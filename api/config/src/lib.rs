@@ -25,14 +25,16 @@
 
 mod device;
 mod error;
+mod google;
 mod kinds;
 mod nvidia;
 mod object;
 mod place;
 mod resolve;
 
-pub use device::{DeviceConfig, DeviceType};
-pub use error::{ConfigError, Problem};
+pub use device::{DeviceConfig, DeviceType, Variable};
+pub use error::{ConfigError, Disagreement, Problem};
+pub use google::{LogLevel, LoggingConfig, TpuConfig};
 pub use kinds::check;
 pub use nvidia::{GpuConfig, IommuBackendPolicy, IommuConfig, MigDeviceConfig, VfioDeviceConfig};
 pub use place::Place;

@@ -48,6 +48,18 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A field that has one of a few whole numbers.
+    pub(crate) fn number<T: Copy>(&self, name: &str, numbers: &[(u64, T)]) -> Result<Option<T>, Problem> {
+        let Some(value) = self.field(name) else { return Ok(None) };
+        match numbers.iter().find(|(number, _)| value.as_u64() == Some(*number)) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let allowed: Vec<_> = numbers.iter().map(|(number, _)| number.to_string()).collect();
+                Err(wrong(self.path_of(name), value, allowed.join(", ")))
+            }
+        }
+    }
+
     /// A field that has one of a few names.
     pub(crate) fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, Problem> {
         let Some(value) = self.field(name) else { return Ok(None) };

@@ -1,5 +1,8 @@
+mod agreement;
+
 use serde_json::Value;
 
+use self::agreement::{SetUp, agree};
 use crate::error::clipped;
 use crate::kinds::decode;
 use crate::{ConfigError, DeviceConfig, DeviceType, Place, Problem};
@@ -50,7 +53,8 @@ impl Device<'_> {
 ///
 /// # Errors
 /// The first entry that is not allowed, or that in a claim names a request whose devices its kind does not fit, or asks for
-/// what only the class can give and does not.
+/// what only the class can give and does not. Then two requests of which different things hold that act on a whole
+/// container, since a container may be given both; a request of which nothing is said takes part in no difference.
 pub fn resolve(entries: &[Entry<'_>], devices: &[Device<'_>]) -> Result<Vec<DeviceConfig>, ConfigError> {
     let mut configs: Vec<_> = devices.iter().map(|device| DeviceConfig::default_for(device.device_type)).collect();
     let mut ordered: Vec<_> = entries.iter().collect();
@@ -58,6 +62,8 @@ pub fn resolve(entries: &[Entry<'_>], devices: &[Device<'_>]) -> Result<Vec<Devi
     ordered.sort_by_key(|entry| entry.place);
     // What the classes say, once the first claim's entry comes.
     let mut by_class = None;
+    // For each device the place and kind of the entry that was last to say something of it.
+    let mut last_said = vec![None; devices.len()];
     for entry in ordered {
         if !devices.iter().any(|device| entry.covers(device)) {
             continue;
@@ -70,12 +76,17 @@ pub fn resolve(entries: &[Entry<'_>], devices: &[Device<'_>]) -> Result<Vec<Devi
                 .and_then(|()| covered.map(|(_, given)| &*given).try_for_each(|given| said.allowed(given)))
                 .map_err(|problem| ConfigError { place: entry.place, kind: Some(kind), problem })?;
         }
-        for (device, config) in devices.iter().zip(&mut configs) {
-            if entry.covers(device) {
+        for ((device, config), last) in devices.iter().zip(&mut configs).zip(&mut last_said) {
+            if entry.covers(device) && said.device_type() == device.device_type {
                 said.apply(config);
+                *last = Some((entry.place, kind));
             }
         }
     }
+    let set_up = devices.iter().zip(&configs).zip(last_said).filter_map(|((device, config), last)| {
+        last.map(|(place, kind)| SetUp { device: *device, config, place, kind })
+    });
+    agree(set_up)?;
     Ok(configs)
 }
 

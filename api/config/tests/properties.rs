@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 use tessera_config::{Device, DeviceConfig, DeviceType, Entry, Place, Problem, check, resolve};
@@ -25,6 +27,11 @@ const WORDS: &[&str] = &[
     "MPS",
     "timeSlicingConfig",
     "mpsConfig",
+    "tpu.resource.google.com/v1alpha1",
+    "TpuConfig",
+    "logging",
+    "level",
+    "stderrLevel",
 ];
 
 fn word() -> impl Strategy<Value = String> {
@@ -50,14 +57,24 @@ fn json_value() -> impl Strategy<Value = Value> {
 
 /// Any JSON, or a config of a known kind with any JSON in one or two of its places.
 fn parameters() -> impl Strategy<Value = Value> {
-    let kind = prop::sample::select(&["GpuConfig", "MigDeviceConfig", "VfioDeviceConfig"][..]);
+    let kind = prop::sample::select(&["GpuConfig", "MigDeviceConfig", "VfioDeviceConfig", "TpuConfig"][..]);
     let path = prop::sample::select(
-        &["/kind", "/iommu", "/iommu/backendPolicy", "/iommu/enableAPIDevice", "/sharing", "/sharing/strategy"][..],
+        &[
+            "/kind",
+            "/iommu",
+            "/iommu/backendPolicy",
+            "/iommu/enableAPIDevice",
+            "/sharing",
+            "/sharing/strategy",
+            "/logging",
+            "/logging/level",
+            "/logging/stderrLevel",
+        ][..],
     );
     let spoilt =
         (kind, prop::collection::vec((path, json_value()), 0..3), any::<bool>()).prop_map(|(kind, wrong, whole)| {
-            let mut config = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": kind});
-            if whole {
+            let mut config = if kind == "TpuConfig" { tpu_config(json!({"level": 2})) } else { nvidia_config(kind) };
+            if whole && kind != "TpuConfig" {
                 config["iommu"] = json!({"backendPolicy": "PreferIommuFD", "enableAPIDevice": false});
                 config["sharing"] = json!({"strategy": "MPS"});
             }
@@ -68,39 +85,69 @@ fn parameters() -> impl Strategy<Value = Value> {
             }
             config
         });
-    prop_oneof![json_value(), spoilt, good(true).prop_map(|(parameters, _)| parameters)]
+    prop_oneof![json_value(), spoilt, good(true)]
 }
 
-/// A config that is right, in a class at least, and whether it is for passthrough devices.
-fn good(in_class: bool) -> impl Strategy<Value = (Value, bool)> {
+fn nvidia_config(kind: &str) -> Value {
+    json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": kind})
+}
+
+fn tpu_config(logging: Value) -> Value {
+    json!({"apiVersion": "tpu.resource.google.com/v1alpha1", "kind": "TpuConfig", "logging": logging})
+}
+
+fn logging() -> impl Strategy<Value = Value> {
+    let level = || prop::option::of(0..4);
+    (level(), level()).prop_map(|(level, stderr)| json!({"level": level, "stderrLevel": stderr}))
+}
+
+/// A config that is right, in a class at least.
+fn good(in_class: bool) -> impl Strategy<Value = Value> {
     let policy = prop::option::of(prop::sample::select(&["LegacyOnly", "PreferIommuFD"][..]));
     let api = prop::option::of(any::<bool>()).prop_map(move |api| api.filter(|api| in_class || !api));
-    let config = |kind: &str| json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": kind});
     prop_oneof![
-        Just((config("GpuConfig"), false)),
-        Just((config("MigDeviceConfig"), false)),
+        Just(nvidia_config("GpuConfig")),
+        Just(nvidia_config("MigDeviceConfig")),
+        logging().prop_map(tpu_config),
         (policy, api).prop_map(move |(policy, api)| {
-            let mut config = config("VfioDeviceConfig");
+            let mut config = nvidia_config("VfioDeviceConfig");
             config["iommu"] = json!({"backendPolicy": policy, "enableAPIDevice": api});
-            (config, true)
+            config
         }),
     ]
 }
 
 type Said = (Place, Vec<String>, Value);
 
-/// Entries of which none can be refused: those of claims name no requests.
+/// Entries of which none can be refused: those of claims name no requests, and all that name levels of logging name the same.
 fn good_entries() -> impl Strategy<Value = Vec<Said>> {
+    let names = || prop::collection::vec(prop::sample::select(REQUESTS).prop_map(str::to_owned), 0..3);
+    let class = (names(), good(true)).prop_map(|(names, config)| (Place::Class, names, config));
+    let claim = good(false).prop_map(|config| (Place::Claim, vec![], config));
+    let all = prop::collection::vec(prop_oneof![class, claim], 0..8);
+    (all, logging()).prop_map(|(mut all, logging)| {
+        for (.., config) in &mut all {
+            if let Some(own) = config.get_mut("logging") {
+                *own = logging.clone();
+            }
+        }
+        all
+    })
+}
+
+/// The same, but that classes say different things of logging.
+fn entries_about_tpus() -> impl Strategy<Value = Vec<Said>> {
     let names = prop::collection::vec(prop::sample::select(REQUESTS).prop_map(str::to_owned), 0..3);
-    let class = (names, good(true)).prop_map(|(names, (config, _))| (Place::Class, names, config));
-    let claim = good(false).prop_map(|(config, _)| (Place::Claim, vec![], config));
-    prop::collection::vec(prop_oneof![class, claim], 0..8)
+    let class = (names, logging()).prop_map(|(names, logging)| (Place::Class, names, tpu_config(logging)));
+    let claim = logging().prop_map(|logging| (Place::Claim, vec![], tpu_config(logging)));
+    prop::collection::vec(prop_oneof![4 => class, 1 => claim], 0..4)
 }
 
 const REQUESTS: &[&str] = &["a", "b", "b/large", "c"];
 
 fn devices() -> impl Strategy<Value = Vec<Device<'static>>> {
-    let device_type = prop::sample::select(&[DeviceType::Whole, DeviceType::Partition, DeviceType::Passthrough][..]);
+    let device_type =
+        prop::sample::select(&[DeviceType::Gpu, DeviceType::Tpu, DeviceType::Partition, DeviceType::Passthrough][..]);
     let device = (prop::sample::select(REQUESTS), device_type)
         .prop_map(|(request, device_type)| Device { request, device_type });
     prop::collection::vec(device, 0..6)
@@ -112,7 +159,8 @@ fn entries(said: &[Said]) -> Vec<Entry<'_>> {
 
 fn type_of(config: &DeviceConfig) -> DeviceType {
     match config {
-        DeviceConfig::Whole(_) => DeviceType::Whole,
+        DeviceConfig::Gpu(_) => DeviceType::Gpu,
+        DeviceConfig::Tpu(_) => DeviceType::Tpu,
         DeviceConfig::Partition(_) => DeviceType::Partition,
         DeviceConfig::Passthrough(_) => DeviceType::Passthrough,
     }
@@ -170,6 +218,26 @@ proptest! {
         let together = resolve(&entries, &devices).unwrap();
         for (device, config) in devices.iter().zip(together) {
             prop_assert_eq!(resolve(&entries, &[*device]).unwrap(), vec![config]);
+        }
+    }
+
+    #[test]
+    fn no_container_is_told_two_things(said in entries_about_tpus(), devices in devices()) {
+        let entries = entries(&said);
+        let mut told: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for device in &devices {
+            for variable in resolve(&entries, &[*device]).unwrap().iter().flat_map(DeviceConfig::environment) {
+                told.entry(variable.name).or_default().insert(variable.value);
+            }
+        }
+        let one_thing = told.values().all(|values| values.len() == 1);
+        match resolve(&entries, &devices) {
+            Ok(_) => prop_assert!(one_thing, "{told:?}"),
+            Err(error) => {
+                prop_assert!(!one_thing, "{error}");
+                let blamed_rightly = matches!(error.problem, Problem::Disagreement(_));
+                prop_assert!(blamed_rightly, "{error}");
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 use super::PartitionError;
 use super::vendor::VENDOR;
 use crate::vfio::{Interface, Passthrough};
-use crate::{AttributeValue, Attributes, Capacities, Host, Unavailable, Vendor};
+use crate::{AcceleratorKind, AttributeValue, Attributes, Capacities, Host, Unavailable, Vendor};
 
 /// What of a GPU's attributes is so too while user space has it.
 const PASSTHROUGH_ATTRIBUTES: [&str; 5] =
@@ -21,6 +21,10 @@ impl Vendor for Function {
 
     fn name(&self, address: PciAddress) -> DeviceName {
         DeviceName::gpu(address)
+    }
+
+    fn kind(&self) -> AcceleratorKind {
+        AcceleratorKind::Gpu
     }
 
     fn model(&self) -> &str {

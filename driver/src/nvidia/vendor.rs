@@ -6,7 +6,9 @@ use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
 use super::{Function, Gpu};
 use crate::vfio::{Interface, Passthrough};
-use crate::{Accelerator, AttributeValue, Attributes, Capacities, Host, Made, Shape, Unavailable, Vendor};
+use crate::{
+    Accelerator, AcceleratorKind, AttributeValue, Attributes, Capacities, Host, Made, Shape, Unavailable, Vendor,
+};
 
 /// Of which NVIDIA, as a portable attribute.
 pub(super) const VENDOR: &str = "nvidia";
@@ -14,6 +16,10 @@ pub(super) const VENDOR: &str = "nvidia";
 impl Vendor for Gpu {
     fn name(&self, address: PciAddress) -> DeviceName {
         DeviceName::gpu(address)
+    }
+
+    fn kind(&self) -> AcceleratorKind {
+        AcceleratorKind::Gpu
     }
 
     fn model(&self) -> &str {

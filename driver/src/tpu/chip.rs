@@ -3,7 +3,7 @@ use tessera_vocabulary::attributes::{google, portable};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
 use super::{Generation, HostBlock, Reach, Slice, environment, host_block};
-use crate::{Accelerator, AttributeValue, Attributes, Capacities, Facts, Host, Unavailable, Vendor};
+use crate::{Accelerator, AcceleratorKind, AttributeValue, Attributes, Capacities, Facts, Host, Unavailable, Vendor};
 
 /// What is known of a TPU chip.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,10 @@ impl Chip {
 impl Vendor for Chip {
     fn name(&self, address: PciAddress) -> DeviceName {
         DeviceName::tpu(address)
+    }
+
+    fn kind(&self) -> AcceleratorKind {
+        AcceleratorKind::Tpu
     }
 
     fn model(&self) -> &str {

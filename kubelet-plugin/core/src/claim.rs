@@ -121,19 +121,18 @@ pub struct Config {
 }
 
 impl Granted {
-    /// How each device is to be set up, in their order. `device_type` says what the device of a name is.
+    /// How each device is to be set up, in their order. `types` says in the same order what they are.
     ///
     /// # Errors
     /// The first config that cannot be followed.
-    pub fn set_up(&self, device_type: impl Fn(&DeviceName) -> DeviceType) -> Result<Vec<DeviceConfig>, ConfigError> {
+    pub fn set_up(&self, types: &[DeviceType]) -> Result<Vec<DeviceConfig>, ConfigError> {
         let mut entries = Vec::with_capacity(self.configs.len());
         for Config { place, requests, parameters } in &self.configs {
             entries.push(Entry { place: *place, requests, parameters });
         }
         let mut devices = Vec::with_capacity(self.allocations.len());
-        for allocation in &self.allocations {
-            let device_type = device_type(&allocation.device);
-            devices.push(tessera_config::Device { request: &allocation.full_request, device_type });
+        for (allocation, device_type) in self.allocations.iter().zip(types) {
+            devices.push(tessera_config::Device { request: &allocation.full_request, device_type: *device_type });
         }
         resolve(&entries, &devices)
     }
@@ -275,7 +274,7 @@ mod tests {
                    "config": [{"source": source, "requests": requests,
                                "opaque": {"driver": driver, "parameters": parameters}}]})
         };
-        let set_up = |allocation| granted(allocation).unwrap().set_up(|_| DeviceType::Whole);
+        let set_up = |allocation| granted(allocation).unwrap().set_up(&[DeviceType::Gpu]);
         let kind = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig"});
         let mut sharing = kind.clone();
         sharing["sharing"] = json!({"strategy": "TimeSlicing"});
@@ -286,7 +285,7 @@ mod tests {
             own("FromClaim", json!(["other"]), json!({"kind": 7})),
             config("nic.example.com", "FromClaim", json!([]), json!({"x": 1})),
         ] {
-            assert_eq!(set_up(taken), Ok(vec![DeviceConfig::default_for(DeviceType::Whole)]));
+            assert_eq!(set_up(taken), Ok(vec![DeviceConfig::default_for(DeviceType::Gpu)]));
         }
         let texts: Vec<_> = [
             own("FromClaim", json!([]), sharing),
@@ -297,6 +296,18 @@ mod tests {
         .map(|allocation| set_up(allocation).unwrap_err().to_string())
         .collect();
         insta::assert_json_snapshot!(texts);
+    }
+
+    #[test]
+    fn of_a_claim_over_several_vendors_each_driver_reads_its_own_configs() {
+        let config = |driver: &str, request: &str, parameters: Value| json!({"source": "FromClaim", "requests": [request], "opaque": {"driver": driver, "parameters": parameters}});
+        let tpu =
+            json!({"apiVersion": "tpu.resource.google.com/v1alpha1", "kind": "TpuConfig", "logging": {"level": 2}});
+        let gpu = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig"});
+        let configs = [config("tpu.google.com", "any/tpu", tpu), config("gpu.nvidia.com", "any/gpu", gpu.clone())];
+        let found = granted(json!({"results": [result("any/gpu", "gpu-a")], "config": configs})).unwrap();
+        assert_eq!(found.configs.iter().map(|config| &config.parameters).collect::<Vec<_>>(), [&gpu]);
+        assert_eq!(found.set_up(&[DeviceType::Gpu]), Ok(vec![DeviceConfig::default_for(DeviceType::Gpu)]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod pool;
 mod quantity;
 mod reconcile;
 mod record;
+mod set_up;
 mod slices;
 mod standing;
 mod steps;

@@ -1,13 +1,12 @@
-use std::collections::BTreeMap;
-
 use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
-use tessera_config::{ConfigError, DeviceConfig, DeviceType, VfioDeviceConfig};
+use tessera_config::{ConfigError, VfioDeviceConfig};
 use tessera_driver::vfio::Ways;
 use tessera_driver::{Accelerator, Made, Outcome, Shape, Work};
 use tessera_vocabulary::{DeviceName, DriverName};
 
 use crate::offers::{Offer, What};
 use crate::pool::pool_name;
+use crate::set_up::SetUp;
 use crate::slices::api_device;
 use crate::{Allocation, ClaimRef, ClaimUid, Condition, Granted, Inventory, Ledger, PreparedDevice, Record};
 
@@ -173,7 +172,7 @@ pub fn plan(
     let record =
         Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec: nothing(), ending: false };
     // What cannot be followed is to be refused before anything is done.
-    configs(&record.claim, granted, inventory)?;
+    SetUp::of(&record.claim, granted, inventory)?;
     if record.is_whole() { complete(identity, record, granted, inventory, ledger, edits) } else { Ok(record) }
 }
 
@@ -190,7 +189,7 @@ pub fn complete(
     edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
     let claim = &record.claim;
-    let configs = configs(claim, granted, inventory)?;
+    let set_up = SetUp::of(claim, granted, inventory)?;
     let mut named = Vec::new();
     for device in &record.devices {
         let offer = inventory.ready(&device.device)?;
@@ -211,7 +210,7 @@ pub fn complete(
                     Some(Outcome::Passed { ways, .. }) => *ways,
                     _ => facts.ways,
                 };
-                vec![Part::Passthrough(offer.accelerator(), ways, configs.get(&device.device).unwrap_or(&DEFAULT))]
+                vec![Part::Passthrough(offer.accelerator(), ways, set_up.of_passthrough(&device.device))]
             }
         };
         let names = cdi_device_names(&offer, device.share_id.as_ref(), claim)?;
@@ -227,6 +226,7 @@ pub fn complete(
             edits(part).map_err(|cause| Refusal::Unusable { device: device.device.clone(), cause })?;
         if part.whole().is_some() {
             container_edits.append(together.clone());
+            container_edits.env.extend(set_up.environment_of(&device.device));
         }
         cdi_devices.push(cdi::Device::new(name, container_edits));
         requests.push(&device.requests);
@@ -235,32 +235,6 @@ pub fn complete(
     let spec = Spec::new(identity.cdi_kind().clone(), cdi_devices).document();
     let spec = spec.map_err(|error| undescribable(claim, &error))?;
     Ok(Record { spec, ..record })
-}
-
-/// Of a passthrough device of which no config says anything.
-static DEFAULT: VfioDeviceConfig = VfioDeviceConfig::DEFAULT;
-
-/// How the claim's passthrough devices are to be reached; nothing else can be set up yet.
-fn configs(
-    claim: &ClaimRef,
-    granted: &Granted,
-    inventory: &Inventory,
-) -> Result<BTreeMap<DeviceName, VfioDeviceConfig>, Refusal> {
-    let device_type = |device: &DeviceName| match inventory.offer(device).map(|offer| offer.what) {
-        Some(What::Partition { .. }) => DeviceType::Partition,
-        Some(What::Passthrough(_)) => DeviceType::Passthrough,
-        Some(What::Whole | What::Group(_)) | None => DeviceType::Whole,
-    };
-    let resolved = granted
-        .set_up(device_type)
-        .map_err(|cause| Refusal::Config { claim: claim.to_string().chars().take(50).collect(), cause })?;
-    let named = granted.allocations.iter().map(|allocation| allocation.device.clone()).zip(resolved);
-    Ok(named
-        .filter_map(|(device, config)| match config {
-            DeviceConfig::Passthrough(config) => Some((device, config)),
-            DeviceConfig::Whole(_) | DeviceConfig::Partition(_) => None,
-        })
-        .collect())
 }
 
 /// The spec of a record whose work is not done yet.

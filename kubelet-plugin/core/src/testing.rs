@@ -1,11 +1,12 @@
 //! Small values that the tests of this crate share.
 
 use semver::Version;
-use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia};
+use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia, tpu};
 use tessera_vocabulary::{DriverName, PciAddress};
 
 use crate::{
-    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, NodeIdentity, Part, Pool, Record, StoredRecord, plan,
+    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, NodeIdentity, Offering, Part, Pool, Record,
+    StoredRecord, plan,
 };
 
 /// An H100 on a bus of its own.
@@ -31,10 +32,31 @@ pub(crate) fn gpu(bus: u8) -> Accelerator {
     }
 }
 
+/// A chip of a v5e host of four, on a bus of its own; `bus` counts from 1.
+pub(crate) fn tpu(bus: u8) -> Accelerator {
+    let index = u32::from(bus) - 1;
+    let facts = Facts::Tpu(Box::new(tpu::Chip {
+        generation: tpu::Generation::V5e,
+        reach: tpu::Reach::Vfio(index),
+        index,
+        uuid: format!("00000000-0000-0000-0000-0000000000{bus:02x}"),
+        chip_count: 4,
+        host: tpu::HostBlock::new(4, None),
+        slice: tpu::Slice::default(),
+        product_name: "Google TPU v5e".to_owned(),
+    }));
+    Accelerator { facts, ..gpu(bus) }
+}
+
+/// A node that has these.
+pub(crate) fn inventory_of(offering: Offering, accelerators: Vec<Accelerator>) -> Inventory {
+    let found = Discovery { accelerators, ..Discovery::default() };
+    Inventory::new(offering).after(&found, &Default::default())
+}
+
 /// A node that has a GPU on each of these buses.
 pub(crate) fn gpus(buses: &[u8]) -> Inventory {
-    let found = Discovery { accelerators: buses.iter().map(|bus| gpu(*bus)).collect(), ..Discovery::default() };
-    Inventory::default().after(&found, &Default::default())
+    inventory_of(Offering::NOTHING, buses.iter().map(|bus| gpu(*bus)).collect())
 }
 
 pub(crate) fn pool() -> Pool {

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 
 const V: &str = nvidia::API_VERSION;
+const G: &str = google::API_VERSION;
 
 /// What each place makes of some parameters: "good", or the reason.
 fn judged(parameters: &Value, place: Place) -> String {
@@ -27,6 +28,13 @@ fn what_means_something_or_nothing_is_taken_from_both() {
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"backendPolicy": "PreferIommuFD"}}),
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"enableAPIDevice": false}}),
         json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": {"enableAPIDevice": true}}),
+        json!({"apiVersion": G, "kind": "TpuConfig"}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": null}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": {}}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": {"level": null, "stderrLevel": null}}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": {"level": 2}}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": {"stderrLevel": 3}}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "logging": {"level": 0, "stderrLevel": 1}}),
     ];
     for parameters in cases {
         for place in [Place::Class, Place::Claim] {
@@ -41,6 +49,7 @@ fn what_is_refused_is_told_with_its_path_and_what_is_allowed() {
     let gpu = |sharing: Value| json!({"apiVersion": V, "kind": "GpuConfig", "sharing": sharing});
     let mig = |sharing: Value| json!({"apiVersion": V, "kind": "MigDeviceConfig", "sharing": sharing});
     let vfio = |iommu: Value| json!({"apiVersion": V, "kind": "VfioDeviceConfig", "iommu": iommu});
+    let tpu = |logging: Value| json!({"apiVersion": G, "kind": "TpuConfig", "logging": logging});
     let cases = [
         // No config at all.
         Value::Null,
@@ -63,6 +72,10 @@ fn what_is_refused_is_told_with_its_path_and_what_is_allowed() {
         json!({"apiVersion": V, "kind": "ComputeDomainChannelConfig", "domainID": "1"}),
         json!({"apiVersion": V, "kind": "\u{1b}[31mred\n"}),
         json!({"apiVersion": V, "kind": long}),
+        // Each vendor's kinds under its own name.
+        json!({"apiVersion": V, "kind": "TpuConfig"}),
+        json!({"apiVersion": G, "kind": "GpuConfig"}),
+        json!({"apiVersion": "tpu.resource.google.com/v1beta1", "kind": "TpuConfig"}),
         // Fields that there are not.
         json!({"apiVersion": V, "kind": "GpuConfig", "shared": {}}),
         json!({"apiVersion": V, "kind": "GpuConfig", "iommu": {}}),
@@ -100,6 +113,22 @@ fn what_is_refused_is_told_with_its_path_and_what_is_allowed() {
         vfio(json!({"enableAPIDevice": "true"})),
         vfio(json!({"enableAPIDevice": 1})),
         vfio(json!({"enableAPIDevice": []})),
+        // Logging.
+        json!({"apiVersion": G, "kind": "TpuConfig", "sharing": {}}),
+        json!({"apiVersion": G, "kind": "TpuConfig", "Logging": {"level": 2}}),
+        tpu(json!(2)),
+        tpu(json!([2])),
+        tpu(json!({"minLevel": 2})),
+        tpu(json!({"stderrlevel": 2})),
+        tpu(json!({"level": 4})),
+        tpu(json!({"level": -1})),
+        tpu(json!({"level": 2.0})),
+        tpu(json!({"level": u64::MAX})),
+        tpu(json!({"level": "2"})),
+        tpu(json!({"level": "ERROR"})),
+        tpu(json!({"level": true})),
+        tpu(json!({"level": 2, "stderrLevel": 4})),
+        tpu(json!({"stderrLevel": {"level": 2}})),
     ];
     let texts: Vec<_> = cases.iter().map(|parameters| judged(parameters, Place::Class)).collect();
     for (parameters, text) in cases.iter().zip(&texts) {

@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::{IommuBackendPolicy, IommuConfig, VfioDeviceConfig};
 
-const WHOLE: DeviceType = DeviceType::Whole;
+const GPU: DeviceType = DeviceType::Gpu;
+const TPU: DeviceType = DeviceType::Tpu;
 const PARTITION: DeviceType = DeviceType::Partition;
 const VFIO: DeviceType = DeviceType::Passthrough;
 
@@ -13,6 +14,11 @@ fn config(kind: &str, iommu: Value) -> Value {
         parameters["iommu"] = iommu;
     }
     parameters
+}
+
+/// A config of Google's kind; `null`: without logging.
+fn tpu_config(logging: Value) -> Value {
+    json!({"apiVersion": "tpu.resource.google.com/v1alpha1", "kind": "TpuConfig", "logging": logging})
 }
 
 /// An entry: its place, the requests that it names, its parameters.
@@ -41,7 +47,11 @@ fn vfio(entries: &[Said<'_>]) -> String {
 
 fn shown(config: &DeviceConfig) -> String {
     match config {
-        DeviceConfig::Whole(_) => "whole".to_owned(),
+        DeviceConfig::Gpu(_) => "gpu".to_owned(),
+        DeviceConfig::Tpu(config) => {
+            let told: Vec<_> = config.environment().iter().map(ToString::to_string).collect();
+            format!("tpu {}", told.join(" "))
+        }
         DeviceConfig::Partition(_) => "partition".to_owned(),
         DeviceConfig::Passthrough(VfioDeviceConfig { iommu: IommuConfig { backend_policy, enable_api_device } }) => {
             let interface = match backend_policy {
@@ -116,21 +126,21 @@ fn an_entry_is_for_the_requests_that_it_names() {
 
 #[test]
 fn an_entry_is_for_the_devices_that_its_kind_fits() {
-    let devices = [("gpu", WHOLE), ("mig", PARTITION), ("vm", VFIO), ("any", WHOLE), ("any", VFIO)];
+    let devices = [("gpu", GPU), ("mig", PARTITION), ("vm", VFIO), ("any", GPU), ("any", VFIO)];
     let fd = || config("VfioDeviceConfig", json!({"backendPolicy": "PreferIommuFD"}));
     let cases: &[(&[Said<'_>], [&str; 5])] = &[
-        (&[], ["whole", "partition", "group", "whole", "group"]),
-        (&[(Place::Claim, &[], fd())], ["whole", "partition", "fd", "whole", "fd"]),
-        (&[(Place::Claim, &["vm"], fd())], ["whole", "partition", "fd", "whole", "group"]),
-        (&[(Place::Claim, &["any"], fd())], ["whole", "partition", "group", "whole", "fd"]),
+        (&[], ["gpu", "partition", "group", "gpu", "group"]),
+        (&[(Place::Claim, &[], fd())], ["gpu", "partition", "fd", "gpu", "fd"]),
+        (&[(Place::Claim, &["vm"], fd())], ["gpu", "partition", "fd", "gpu", "group"]),
+        (&[(Place::Claim, &["any"], fd())], ["gpu", "partition", "group", "gpu", "fd"]),
         // The scheduler names the requests of a class, so the class cannot be wrong about them.
-        (&[(Place::Class, &["gpu", "any"], fd())], ["whole", "partition", "group", "whole", "fd"]),
+        (&[(Place::Class, &["gpu", "any"], fd())], ["gpu", "partition", "group", "gpu", "fd"]),
         (
             &[
                 (Place::Class, &[], config("GpuConfig", Value::Null)),
                 (Place::Claim, &["mig"], config("MigDeviceConfig", Value::Null)),
             ],
-            ["whole", "partition", "group", "whole", "group"],
+            ["gpu", "partition", "group", "gpu", "group"],
         ),
     ];
     for (entries, expected) in cases {
@@ -142,7 +152,7 @@ fn an_entry_is_for_the_devices_that_its_kind_fits() {
 
 #[test]
 fn an_entry_that_cannot_hold_is_refused_with_its_place() {
-    let devices = [("gpu", WHOLE), ("mig/small", PARTITION), ("vm", VFIO)];
+    let devices = [("gpu", GPU), ("mig/small", PARTITION), ("vm", VFIO), ("tpus", TPU)];
     let api = || config("VfioDeviceConfig", json!({"enableAPIDevice": true}));
     let plain = |kind: &str| config(kind, Value::Null);
     let long = "r".repeat(300);
@@ -153,6 +163,11 @@ fn an_entry_that_cannot_hold_is_refused_with_its_place() {
         (Place::Claim, &["mig"], plain("GpuConfig")),
         (Place::Claim, &["mig/small"], plain("VfioDeviceConfig")),
         (Place::Claim, &["gpu"], plain("MigDeviceConfig")),
+        (Place::Claim, &["tpus"], plain("GpuConfig")),
+        (Place::Claim, &["gpu"], tpu_config(Value::Null)),
+        (Place::Claim, &["tpus", "mig"], tpu_config(json!({"level": 2}))),
+        (Place::Claim, &["vm"], tpu_config(Value::Null)),
+        (Place::Claim, &["tpus"], tpu_config(json!({"level": 7}))),
         (Place::Claim, &[], api()),
         (Place::Claim, &[], json!({"apiVersion": "v1"})),
         (Place::Class, &[], json!([])),
@@ -163,9 +178,92 @@ fn an_entry_that_cannot_hold_is_refused_with_its_place() {
     let requests = [long.clone()];
     let parameters = plain("VfioDeviceConfig");
     let entry = Entry { place: Place::Claim, requests: &requests, parameters: &parameters };
-    texts.push(resolve(&[entry], &[Device { request: &long, device_type: WHOLE }]).unwrap_err().to_string());
+    texts.push(resolve(&[entry], &[Device { request: &long, device_type: GPU }]).unwrap_err().to_string());
     assert!(texts.iter().all(|text| text.len() < 200), "{texts:#?}");
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn levels_of_logging_are_said_by_class_and_claim_one_by_one() {
+    use Place::{Claim, Class};
+    let level = |level: u8| tpu_config(json!({"level": level}));
+    let stderr = |level: u8| tpu_config(json!({"stderrLevel": level}));
+    let cases: &[(&[Said<'_>], &str)] = &[
+        (&[], "tpu "),
+        (&[(Claim, &["tpus"], tpu_config(Value::Null))], "tpu "),
+        (&[(Claim, &["tpus"], level(2))], "tpu TPU_MIN_LOG_LEVEL=2 TPU_STDERR_LOG_LEVEL=2"),
+        (&[(Class, &["tpus"], level(0))], "tpu TPU_MIN_LOG_LEVEL=0 TPU_STDERR_LOG_LEVEL=0"),
+        (&[(Class, &["tpus"], level(1)), (Claim, &[], level(3))], "tpu TPU_MIN_LOG_LEVEL=3 TPU_STDERR_LOG_LEVEL=3"),
+        // Whatever the order in the list.
+        (&[(Claim, &[], level(3)), (Class, &["tpus"], level(1))], "tpu TPU_MIN_LOG_LEVEL=3 TPU_STDERR_LOG_LEVEL=3"),
+        // What is left unsaid stays, and only then stderr follows the level.
+        (&[(Class, &["tpus"], stderr(3)), (Claim, &[], level(1))], "tpu TPU_MIN_LOG_LEVEL=1 TPU_STDERR_LOG_LEVEL=3"),
+        (&[(Class, &["tpus"], level(1)), (Claim, &[], stderr(3))], "tpu TPU_MIN_LOG_LEVEL=1 TPU_STDERR_LOG_LEVEL=3"),
+        (&[(Claim, &[], stderr(3))], "tpu TPU_STDERR_LOG_LEVEL=3"),
+        (&[(Claim, &[], level(1)), (Claim, &["tpus"], level(2))], "tpu TPU_MIN_LOG_LEVEL=2 TPU_STDERR_LOG_LEVEL=2"),
+        // Not for it.
+        (&[(Claim, &["others"], level(2))], "tpu "),
+        (&[(Claim, &[], config("GpuConfig", Value::Null))], "tpu "),
+    ];
+    for (entries, expected) in cases {
+        let configs = resolved(entries, &[("tpus", TPU), ("tpus", TPU)]).unwrap();
+        assert_eq!(configs.iter().map(shown).collect::<Vec<_>>(), [*expected; 2], "{entries:?}");
+    }
+}
+
+#[test]
+fn tpus_of_which_different_things_are_said_are_refused_in_one_claim() {
+    use Place::{Claim, Class};
+    let level = |level: u8| tpu_config(json!({"level": level}));
+    let stderr = |level: u8| tpu_config(json!({"stderrLevel": level}));
+    let good: &[&[Said<'_>]] = &[
+        &[(Claim, &["a"], level(2))],
+        &[(Claim, &["a"], level(2)), (Claim, &["b"], level(2))],
+        &[(Claim, &["a"], level(2)), (Claim, &["b"], stderr(2))],
+        &[(Claim, &["a"], level(2)), (Claim, &["b"], tpu_config(json!({})))],
+        // What the classes say differently, the claim says for both.
+        &[(Class, &["a"], level(1)), (Class, &["b"], level(2)), (Claim, &[], level(3))],
+        &[(Claim, &["a"], level(1)), (Claim, &["b"], level(2)), (Claim, &[], level(3))],
+        // Not chosen, or not here.
+        &[(Claim, &["a"], level(2)), (Claim, &["c"], level(1))],
+    ];
+    for entries in good {
+        assert!(resolved(entries, &[("a", TPU), ("b/large", TPU)]).is_ok(), "{entries:?}");
+    }
+    let bad: &[&[Said<'_>]] = &[
+        &[(Claim, &["a"], level(2)), (Claim, &["b"], level(1))],
+        &[(Claim, &["b/large"], level(0)), (Claim, &[], stderr(1)), (Claim, &["a"], level(3))],
+        &[(Claim, &["a"], level(2)), (Claim, &["b"], stderr(1))],
+        &[(Class, &["a"], level(2)), (Claim, &["b"], level(1))],
+        &[(Class, &["a"], level(2)), (Class, &["b"], level(1))],
+    ];
+    let refused = |entries: &&[Said<'_>]| resolved(entries, &[("a", TPU), ("b/large", TPU)]).unwrap_err().to_string();
+    let mut texts: Vec<_> = bad.iter().map(refused).collect();
+    let long = ["a", "b"].map(|first| first.repeat(63) + "/" + &"c".repeat(63));
+    let said = [stderr(0), stderr(3)];
+    let entry = |(name, parameters)| Entry { place: Class, requests: std::slice::from_ref(name), parameters };
+    let entries: Vec<_> = long.iter().zip(&said).map(entry).collect();
+    let devices = [&long[0], &long[1]].map(|request| Device { request, device_type: TPU });
+    texts.push(resolve(&entries, &devices).unwrap_err().to_string());
+    assert!(texts.iter().all(|text| text.len() < 198), "with the claim's name they fit an event: {texts:#?}");
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+/// Where `firstAvailable` chose the other vendor's, the entries for it are the other driver's.
+#[test]
+fn of_several_vendors_each_has_its_own() {
+    let choice = [
+        (Place::Claim, &["any/gpu"][..], config("GpuConfig", json!({"iommu": 1}))),
+        (Place::Claim, &["any/tpu"], tpu_config(json!({"level": 1}))),
+    ];
+    let found = resolved(&choice, &[("any/tpu", TPU)]).unwrap();
+    assert_eq!(shown(&found[0]), "tpu TPU_MIN_LOG_LEVEL=1 TPU_STDERR_LOG_LEVEL=1");
+    let for_all = [
+        (Place::Claim, &[][..], config("GpuConfig", Value::Null)),
+        (Place::Claim, &[], tpu_config(json!({"level": 1}))),
+    ];
+    let found: Vec<_> = resolved(&for_all, &[("g", GPU), ("t", TPU)]).unwrap().iter().map(shown).collect();
+    assert_eq!(found, ["gpu", "tpu TPU_MIN_LOG_LEVEL=1 TPU_STDERR_LOG_LEVEL=1"]);
 }
 
 /// Each request has a class of its own, and what one class gives is not for the devices of another.
