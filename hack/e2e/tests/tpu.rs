@@ -191,6 +191,41 @@ fn manifests_written_for_googles_driver_work_unchanged() {
     }
 }
 
+/// A config of Google's kind for one request.
+fn log_level(request: &str, level: u8) -> Value {
+    let parameters =
+        json!({"apiVersion": "tpu.resource.google.com/v1alpha1", "kind": "TpuConfig", "logging": {"level": level}});
+    json!({"requests": [request], "opaque": {"driver": CHIP, "parameters": parameters}})
+}
+
+#[test]
+fn libtpu_logs_as_claims_written_for_googles_driver_say() {
+    let node = own("logging", "nvidia-tpu");
+    let team = Team::new(&node, "logging");
+    team.apply_yaml(include_str!("manifests/google-style-logging.yaml"));
+    team.wait_running("logging");
+    assert_eq!(team.vfio_groups_seen("logging", "ctr0").len(), 4);
+    let environment = team.environment_seen("logging", "ctr0");
+    for name in ["TPU_MIN_LOG_LEVEL", "TPU_STDERR_LOG_LEVEL"] {
+        assert_eq!(environment.get(name).map(String::as_str), Some("2"), "{name}");
+    }
+    team.delete_pod("logging");
+
+    // A config for each vendor's devices, and one of them chosen.
+    let mut first = first_of(&[("tpu", CHIP, "true"), ("gpu", GPU, "true")]);
+    let gpu = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig"});
+    let gpu = json!({"requests": ["device/gpu"], "opaque": {"driver": GPU, "parameters": gpu}});
+    first["devices"]["config"] = json!([gpu, log_level("device/tpu", 1)]);
+    team.start("first", &first, &LOOK);
+    team.wait_running("first");
+    assert_eq!(told(&team, "first", &["TPU_MIN_LOG_LEVEL", "TPU_STDERR_LOG_LEVEL"]), ["1", "1"]);
+
+    let requests = json!([request_of(CHIP, "one", &[]), request_of(CHIP, "other", &[])]);
+    let different = json!({"devices": {"requests": requests, "config": [log_level("one", 0), log_level("other", 3)]}});
+    team.start("different", &different, &LOOK);
+    team.wait_event("different", &["logging.level is 0 for request one and 3 for request other", "use two claims"]);
+}
+
 #[test]
 fn a_chip_that_is_pulled_out_while_a_pod_has_it_is_tainted_alone() {
     if !has_taints_and_more() {
