@@ -10,11 +10,11 @@ use std::time::Instant;
 use kube::Client;
 use tessera_config::IommuBackendPolicy;
 use tessera_core::{
-    ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record, Refusal,
-    StoredRecord, allocations, complete, execute, plan, repair,
+    Answer, ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record,
+    Refusal, StoredRecord, allocations, complete, execute, plan, repair,
 };
 use tessera_driver::{Host, WorkError};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::api::{self, ClaimReadError};
 use crate::disk::{Disk, DiskError};
@@ -148,21 +148,27 @@ impl Claims {
     ///
     /// # Errors
     /// Nothing is left behind then.
-    pub(crate) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+    pub(crate) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<Answer>, OperationError> {
         let started = Instant::now();
         let result = self.prepare_exclusively(claim).await;
         self.metrics.operation(Operation::Prepare, result.is_ok(), started.elapsed());
         match &result {
-            Ok(devices) => info!(%claim, uid = %claim.uid, devices = devices.len(), "prepared"),
+            Ok((devices, Repeated(false))) => {
+                info!(%claim, uid = %claim.uid, devices = devices.len(), "prepared");
+            }
+            // A kubelet that starts asks for every claim of every pod again, and nothing is done.
+            Ok((devices, Repeated(true))) => {
+                debug!(%claim, uid = %claim.uid, devices = devices.len(), "prepared before");
+            }
             Err(error) => warn!(%claim, uid = %claim.uid, %error, "not prepared"),
         }
-        result
+        result.map(|(devices, _)| devices)
     }
 
-    async fn prepare_exclusively(&self, claim: &ClaimRef) -> Result<Vec<PreparedDevice>, OperationError> {
+    async fn prepare_exclusively(&self, claim: &ClaimRef) -> Result<(Vec<Answer>, Repeated), OperationError> {
         let _busy = self.busy.hold(claim.uid.clone()).await;
         if let Some(devices) = self.prepared_before(claim).await? {
-            return Ok(devices);
+            return Ok((devices, Repeated(true)));
         }
         // While the API server is asked there is time.
         let (object, ()) =
@@ -170,14 +176,14 @@ impl Claims {
         let object = object?;
         let granted = allocations(&object, claim, &self.identity)?;
         if granted.allocations.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Repeated(false)));
         }
-        self.carry_out(claim, &granted).await
+        self.carry_out(claim, &granted).await.map(|devices| (devices, Repeated(false)))
     }
 
     /// Answers from the ledger, once it is true that the container can be started with the answer. What was begun and not
     /// finished, or is no longer so, is undone, to be done anew.
-    async fn prepared_before(&self, claim: &ClaimRef) -> Result<Option<Vec<PreparedDevice>>, OperationError> {
+    async fn prepared_before(&self, claim: &ClaimRef) -> Result<Option<Vec<Answer>>, OperationError> {
         let (known, mended) = self.in_ledger(|ledger| {
             let Some(stored) = ledger.ledger().get(&claim.uid) else { return Ok((None, false)) };
             let record = stored.record();
@@ -185,8 +191,8 @@ impl Claims {
                 return Ok((Some(Before::Worked(Box::new(record.clone()))), false));
             }
             self.check(record)?;
-            let devices = record.devices.clone();
-            Ok((Some(Before::Ready(devices)), self.mend_in(ledger, &claim.uid)?))
+            let answers = answers(record);
+            Ok((Some(Before::Ready(answers)), self.mend_in(ledger, &claim.uid)?))
         })?;
         self.tell_if(mended, claim);
         match known {
@@ -197,7 +203,7 @@ impl Claims {
                 if record.is_whole() && self.works.hold(&record).await? {
                     self.check(&record)?;
                     self.mend(claim)?;
-                    return Ok(Some(record.devices));
+                    return Ok(Some(answers(&record)));
                 }
                 warn!(%claim, uid = %claim.uid, "what was done for it is not whole any more; doing it anew");
                 self.forget(&claim.uid).await?;
@@ -234,7 +240,7 @@ impl Claims {
     }
 
     /// Does all that a claim needs, or nothing.
-    async fn carry_out(&self, claim: &ClaimRef, granted: &Granted) -> Result<Vec<PreparedDevice>, OperationError> {
+    async fn carry_out(&self, claim: &ClaimRef, granted: &Granted) -> Result<Vec<Answer>, OperationError> {
         let done = match self.reserve(claim, granted)? {
             record if record.is_whole() => self.describe(record),
             record => match self.works.carry_out(record.clone()).await {
@@ -295,9 +301,9 @@ impl Claims {
         })
     }
 
-    fn describe(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+    fn describe(&self, record: Record) -> Result<Vec<Answer>, OperationError> {
         execute(&self.disk, &record.steps(&self.identity)?).map_err(|failed| failed.cause)?;
-        Ok(record.devices)
+        Ok(answers(&record))
     }
 
     fn edits(&self, part: Part<'_>) -> Result<cdi::ContainerEdits, String> {
@@ -366,10 +372,17 @@ impl Claims {
     }
 }
 
+/// Whether a call found all done.
+struct Repeated(bool);
+
+fn answers(record: &Record) -> Vec<Answer> {
+    record.devices.iter().map(PreparedDevice::answer).collect()
+}
+
 /// What is known of a claim that is prepared again.
 enum Before {
     /// All that it needs is in files.
-    Ready(Vec<PreparedDevice>),
+    Ready(Vec<Answer>),
     /// Something was done to the hardware, or begun.
     Worked(Box<Record>),
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use tessera_core::{ClaimRef, PreparedDevice};
+use tessera_core::{Answer, ClaimRef};
 use tessera_kubelet_api::{dra_v1, dra_v1beta1};
 use tonic::{Request, Response, Status};
 use tracing::error;
@@ -26,7 +26,7 @@ impl Dra {
 
     /// Prepares claims side by side: several cost one round trip to the API server, and one that fails, or even
     /// panics, does so alone.
-    async fn prepare(&self, claims: Vec<Named>) -> BTreeMap<String, Result<Vec<PreparedDevice>, String>> {
+    async fn prepare(&self, claims: Vec<Named>) -> BTreeMap<String, Result<Vec<Answer>, String>> {
         each(claims, |claim| {
             let claims = Arc::clone(&self.claims);
             async move { claims.prepare(&claim).await }
@@ -98,7 +98,7 @@ macro_rules! serve {
             ) -> Result<Response<$api::NodePrepareResourcesResponse>, Status> {
                 let named =
                     request.into_inner().claims.into_iter().map(|claim| (claim.namespace, claim.name, claim.uid));
-                let device = |prepared: PreparedDevice| $api::Device {
+                let device = |prepared: Answer| $api::Device {
                     request_names: prepared.requests,
                     pool_name: prepared.pool,
                     device_name: prepared.device.to_string(),

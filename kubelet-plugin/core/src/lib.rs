@@ -26,7 +26,7 @@ pub use plan::{Identity, Part, Refusal, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
-pub use record::{PreparedDevice, Record, StoredRecord, Unreadable, Use};
+pub use record::{Answer, PreparedDevice, Record, StoredRecord, Unreadable, Use};
 pub use slices::{Features, dropped_features, slices};
 pub use standing::{Doubts, InUse, stands};
 pub use steps::{Executor, Failed, Step, execute, repair, revert};

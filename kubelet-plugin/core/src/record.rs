@@ -28,7 +28,7 @@ pub struct Record {
     pub ending: bool,
 }
 
-/// One device of a prepared claim, as the kubelet is told.
+/// One device of a prepared claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreparedDevice {
     /// The requests of the claim that it serves.
@@ -137,7 +137,33 @@ impl Record {
     }
 }
 
+/// What the kubelet is told of a device that a claim has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The claim's requests that it is for.
+    pub requests: Vec<String>,
+    /// Its pool.
+    pub pool: String,
+    /// Its name there.
+    pub device: DeviceName,
+    /// Which share of it.
+    pub share_id: Option<String>,
+    /// What the container runtime finds in the claim's CDI spec.
+    pub cdi_ids: Vec<String>,
+}
+
 impl PreparedDevice {
+    /// What the kubelet is told of it.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            requests: self.requests.clone(),
+            pool: self.pool.clone(),
+            device: self.device.clone(),
+            share_id: self.share_id.clone(),
+            cdi_ids: self.cdi_ids.clone(),
+        }
+    }
+
     /// What of the hardware it takes.
     pub(crate) fn uses(&self) -> Vec<Use> {
         if self.uses.is_empty() {
