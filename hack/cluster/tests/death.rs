@@ -41,7 +41,10 @@ impl Drop for OwnerProcess {
 }
 
 fn start_owner(name: &ClusterName) -> OwnerProcess {
-    let child = Command::new(env::current_exe().unwrap())
+    // A shell that starts the tests in the background has them ignore interruptions, and what they start inherits that.
+    let child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "owner_that_waits_to_be_killed"])
         .env(NAME, name.as_str())
         .stdout(Stdio::null())
