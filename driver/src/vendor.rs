@@ -124,11 +124,16 @@ pub trait Vendor {
 
     /// What a container must see to reach it by this interface; with `api_device` also the node's own IOMMU device.
     fn passthrough_edits(&self, interface: &Interface, api_device: bool, host: &Host) -> ContainerEdits {
-        let nodes = std::iter::once(interface.node()).chain(api_device.then(|| interface.shared_node().to_owned()));
-        ContainerEdits {
-            device_nodes: nodes.map(|path| host.root().device_node(path)).collect(),
-            ..ContainerEdits::default()
-        }
+        passthrough_nodes(interface, api_device, host)
+    }
+}
+
+/// The device nodes by which user space reaches an accelerator.
+pub(crate) fn passthrough_nodes(interface: &Interface, api_device: bool, host: &Host) -> ContainerEdits {
+    let nodes = std::iter::once(interface.node()).chain(api_device.then(|| interface.shared_node().to_owned()));
+    ContainerEdits {
+        device_nodes: nodes.map(|path| host.root().device_node(path)).collect(),
+        ..ContainerEdits::default()
     }
 }
 

@@ -4,6 +4,7 @@ use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
 use super::PartitionError;
 use super::vendor::VENDOR;
+use crate::vendor::passthrough_nodes;
 use crate::vfio::{Interface, Passthrough};
 use crate::{AcceleratorKind, AttributeValue, Attributes, Capacities, Host, Unavailable, Vendor};
 
@@ -76,12 +77,10 @@ impl Vendor for Function {
     }
 
     fn passthrough_edits(&self, interface: &Interface, api_device: bool, host: &Host) -> ContainerEdits {
-        let nodes = std::iter::once(interface.node()).chain(api_device.then(|| interface.shared_node().to_owned()));
         ContainerEdits {
             // Keeps a legacy runtime of NVIDIA's off.
             env: vec!["NVIDIA_VISIBLE_DEVICES=void".to_owned()],
-            device_nodes: nodes.map(|path| host.root().device_node(path)).collect(),
-            ..ContainerEdits::default()
+            ..passthrough_nodes(interface, api_device, host)
         }
     }
 }

@@ -172,8 +172,8 @@ pub fn plan(
     let record =
         Record { boot_id: identity.boot_id.clone(), claim: claim.clone(), devices, spec: nothing(), ending: false };
     // What cannot be followed is to be refused before anything is done.
-    SetUp::of(&record.claim, granted, inventory)?;
-    if record.is_whole() { complete(identity, record, granted, inventory, ledger, edits) } else { Ok(record) }
+    let set_up = SetUp::of(&record.claim, granted, inventory)?;
+    if record.is_whole() { described(identity, record, &set_up, inventory, ledger, edits) } else { Ok(record) }
 }
 
 /// The record with the CDI spec, once all work is done and its outcomes are in it.
@@ -188,8 +188,19 @@ pub fn complete(
     ledger: &Ledger,
     edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
 ) -> Result<Record, Refusal> {
+    let set_up = SetUp::of(&record.claim, granted, inventory)?;
+    described(identity, record, &set_up, inventory, ledger, edits)
+}
+
+fn described(
+    identity: &Identity,
+    record: Record,
+    set_up: &SetUp,
+    inventory: &Inventory,
+    ledger: &Ledger,
+    edits: impl Fn(Part<'_>) -> Result<ContainerEdits, String>,
+) -> Result<Record, Refusal> {
     let claim = &record.claim;
-    let set_up = SetUp::of(claim, granted, inventory)?;
     let mut named = Vec::new();
     for device in &record.devices {
         let offer = inventory.ready(&device.device)?;
