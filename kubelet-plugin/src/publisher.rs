@@ -187,9 +187,8 @@ impl Publisher {
         loop {
             let pool = Pool { driver: self.driver.clone(), node: self.identity(known).await? };
             let desired = slices(&pool, &inventory, known.features, &self.ledger.snapshot());
-            let actual: Vec<_> = known.slices.iter().flat_map(BTreeMap::values).cloned().collect();
             let features = known.features;
-            for write in reconcile(desired, &actual) {
+            for write in reconcile(desired, known.slices.iter().flat_map(BTreeMap::values)) {
                 if matches!(write, Write::Create(_)) && known.node.take().is_some() {
                     // The slices went: perhaps with the node, which then has another UID by now.
                     let node = self.identity(known).await?;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::resource::v1::{Device, DeviceTaint, ResourceSlice};
+use k8s_openapi::api::resource::v1::{Device, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec};
 
 use crate::parse_quantity;
 
@@ -20,11 +20,13 @@ pub enum Write {
 /// The generation of the pool stays when one write is all it takes, since that is atomic anyway. Else it rises and
 /// all slices are written, so that a scheduler never mixes old and new ones. The order keeps the pool complete for
 /// as long as possible: first what is too much goes, then what changed, then what is new.
-pub fn reconcile(desired: Vec<ResourceSlice>, actual: &[ResourceSlice]) -> Vec<Write> {
+pub fn reconcile<'a>(desired: Vec<ResourceSlice>, actual: impl IntoIterator<Item = &'a ResourceSlice>) -> Vec<Write> {
+    let actual: Vec<_> = actual.into_iter().collect();
     let by_name: BTreeMap<&str, &ResourceSlice> =
-        actual.iter().filter_map(|slice| Some((name(slice)?, slice))).collect();
+        actual.iter().filter_map(|slice| Some((name(slice)?, *slice))).collect();
     let wanted = |slice: &ResourceSlice| desired.iter().any(|other| name(other) == name(slice));
-    let deletions: Vec<_> = actual.iter().filter(|slice| !wanted(slice)).cloned().map(Write::Delete).collect();
+    let unwanted = actual.iter().filter(|slice| !wanted(slice));
+    let deletions: Vec<_> = unwanted.map(|slice| Write::Delete((*slice).clone())).collect();
 
     let highest = actual.iter().map(|slice| slice.spec.pool.generation).max().unwrap_or(0);
     let current = |slice: &ResourceSlice| name(slice).and_then(|name| by_name.get(name).copied());
@@ -62,20 +64,38 @@ fn name(slice: &ResourceSlice) -> Option<&str> {
     slice.metadata.name.as_deref()
 }
 
-/// Whether two slices say the same: the generation, the server's metadata and the time of a taint say nothing.
+/// Whether two slices say the same: the generation, the server's metadata and the time of a taint say nothing. Looked at
+/// every few seconds: no more than one device is copied at a time.
 fn equal(one: &ResourceSlice, other: &ResourceSlice) -> bool {
-    normal(one) == normal(other)
+    one.metadata.owner_references == other.metadata.owner_references
+        && said_of_all(&one.spec) == said_of_all(&other.spec)
+        && said_of_each(&one.spec).eq(said_of_each(&other.spec))
 }
 
-fn normal(slice: &ResourceSlice) -> ResourceSlice {
-    let mut normal = slice.clone();
-    normal.metadata = Default::default();
-    normal.metadata.owner_references.clone_from(&slice.metadata.owner_references);
-    normal.spec.pool.generation = 0;
-    for device in normal.spec.devices.iter_mut().flatten() {
-        normalise(device);
-    }
-    normal
+/// What a slice says besides its devices. Names each field, so that none is forgotten that comes with a new version.
+fn said_of_all(spec: &ResourceSliceSpec) -> impl PartialEq + '_ {
+    let ResourceSliceSpec {
+        all_nodes,
+        devices: _,
+        driver,
+        node_name,
+        node_selector,
+        partition_type_attribute,
+        per_device_node_selection,
+        pool: ResourcePool { generation: _, name, resource_slice_count },
+        shared_counters,
+        skip_node_operations,
+    } = spec;
+    let nodes = (all_nodes, node_name, node_selector, per_device_node_selection);
+    let handling = (partition_type_attribute, skip_node_operations);
+    (driver, nodes, name, resource_slice_count, shared_counters, handling)
+}
+
+fn said_of_each(spec: &ResourceSliceSpec) -> impl Iterator<Item = Device> + '_ {
+    spec.devices.iter().flatten().cloned().map(|mut device| {
+        normalise(&mut device);
+        device
+    })
 }
 
 /// The API server stores an empty list or map as absent, and a quantity in one of its many spellings.

@@ -72,8 +72,8 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
     });
     let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
-    let of_counters = sets.chunks(SETS_PER_SLICE).map(|chunk| (Some(chunk.to_vec()), None));
-    let of_devices = devices.chunks(DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk.to_vec())));
+    let of_counters = in_chunks(sets, SETS_PER_SLICE).map(|chunk| (Some(chunk), None));
+    let of_devices = in_chunks(devices, DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk)));
     let mut chunks: Vec<_> = of_counters.chain(of_devices).collect();
     if chunks.is_empty() {
         chunks.push((None, None));
@@ -95,6 +95,12 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         },
     };
     chunks.into_iter().enumerate().map(slice).collect()
+}
+
+/// Hands a list on in pieces, without a copy of what is in it.
+fn in_chunks<T>(all: Vec<T>, length: usize) -> impl Iterator<Item = Vec<T>> {
+    let mut all = all.into_iter();
+    std::iter::from_fn(move || Some(all.by_ref().take(length).collect()).filter(|chunk: &Vec<T>| !chunk.is_empty()))
 }
 
 /// What can be allocated, in the order in which the scheduler should take it: partitions before whole accelerators, and
