@@ -5,7 +5,7 @@ use std::time::Duration;
 use testkit::Node;
 use testkit::kubelet::Answer;
 
-use super::{GPU, GPUS, TPU, names, node_of_both, of_both, started, wait_for_line};
+use super::{CHIPS, GPU, GPUS, TPU, names, node_of_both, of_both, started, wait_for_line};
 
 /// A claim of one driver is prepared and undone, whatever the other one is doing.
 async fn serves(node: &Node, driver: &str, number: usize) {
@@ -131,6 +131,8 @@ async fn a_driver_that_comes_later_disturbs_no_other() {
     let claim = node.allocated("training", GPUS[0]);
     node.plugin_of(GPU).await.prepare(&claim).await.unwrap();
     all(&node, true);
+    // They come one after the other, and the first of them makes the driver ready.
+    node.wait("every chip", |node| (names(node, TPU) == CHIPS).then_some(())).await;
     wait_for_line(&node, 200, "tpu.google.com: registered with the kubelet: true, slices published: true").await;
     assert!(unfinished.exists() && node.spec(&claim).is_some());
     serves(&node, TPU, 1).await;
