@@ -159,7 +159,7 @@ impl Node {
     /// Waits until `look` finds something.
     ///
     /// # Panics
-    /// When it finds nothing for 15 seconds, or the agent has ended.
+    /// When it finds nothing for [`PATIENCE`].
     pub async fn wait<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
         self.wait_for(PATIENCE, what, look).await
     }

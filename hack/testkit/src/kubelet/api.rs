@@ -2,7 +2,6 @@
 //! use up faults that are meant for the agent.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,11 +9,10 @@ use tokio::net::TcpStream;
 
 use super::claim_infos::{Allocated, Key};
 use super::problem::Problem;
+use crate::PATIENCE;
 
 /// How it names itself.
 pub(crate) const USER_AGENT: &str = "stand-in-kubelet";
-/// How long it waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The API server and the node that is this kubelet's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use super::Node;
-use crate::until;
+use crate::{PATIENCE, until};
 
 /// A running agent. It is killed when dropped.
 pub struct Agent {
@@ -176,7 +175,7 @@ impl Node {
     /// Tells the agent to end, as Kubernetes does, and waits for its end.
     ///
     /// # Panics
-    /// When it has not ended after 20 seconds.
+    /// When it has not ended after [`PATIENCE`].
     pub async fn stop(&mut self) -> ExitStatus {
         self.agent().signal(rustix::process::Signal::TERM);
         self.ended().await
@@ -191,10 +190,10 @@ impl Node {
     /// Waits for the agent's end.
     ///
     /// # Panics
-    /// When it has not ended after 20 seconds.
+    /// When it has not ended after [`PATIENCE`].
     pub async fn ended(&mut self) -> ExitStatus {
         let agent = self.agent();
-        until(Duration::from_secs(20), || agent.ended()).await.expect("the agent ends")
+        until(PATIENCE, || agent.ended()).await.expect("the agent ends")
     }
 
     /// Runs another command of the agent to its end.

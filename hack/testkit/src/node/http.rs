@@ -2,16 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use super::Node;
+use crate::PATIENCE;
 
 impl Node {
     /// The agent's answer for a path: status and body. `None` while it serves nothing.
     pub fn http(&self, path: &str) -> Option<(u16, String)> {
         let address = self.http_address()?;
         let mut connection = TcpStream::connect(address).ok()?;
-        connection.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        connection.set_read_timeout(Some(PATIENCE)).ok()?;
         write!(connection, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).ok()?;
