@@ -14,9 +14,9 @@ mod watch;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::watch as notify;
 
@@ -25,9 +25,16 @@ pub use objects::Resource;
 use objects::{Key, Objects};
 pub use requests::Requests;
 
+use crate::runtime;
+
+/// So many connections may wait to be taken.
+const BACKLOG: u32 = 1024;
+
 /// A running API server. It ends when dropped, and every connection with it.
 pub struct ApiServer {
     address: SocketAddr,
+    /// Holds the port while nobody listens: what connects is refused meanwhile, and no other test is given it.
+    _port: TcpSocket,
     shared: Shared,
     serving: Option<Runtime>,
 }
@@ -65,7 +72,9 @@ impl ApiServer {
     /// Starts one on a free port.
     pub fn start() -> Self {
         let shared = Shared { state: Arc::default(), written: notify::channel(0).0 };
-        let mut server = Self { address: (Ipv4Addr::LOCALHOST, 0).into(), shared, serving: None };
+        let port = socket((Ipv4Addr::LOCALHOST, 0).into());
+        let address = port.local_addr().expect("a port");
+        let mut server = Self { address, _port: port, shared, serving: None };
         server.come_back();
         server
     }
@@ -88,24 +97,22 @@ impl ApiServer {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
-    /// Drops every connection and refuses new ones. What is stored stays.
+    /// Drops every connection and refuses new ones, from when it returns. What is stored stays.
     pub fn go_away(&mut self) {
         if let Some(serving) = self.serving.take() {
-            // From an async test, where a runtime must not be waited for.
-            serving.shutdown_background();
+            runtime::end(serving);
         }
     }
 
     /// Serves again, on the same port.
     pub fn come_back(&mut self) {
-        let listener = listen(self.address);
-        self.address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = runtime::begin();
         let router = routes::router(self.shared.clone());
-        runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await
-        });
+        let listener = {
+            let _inside = runtime.enter();
+            socket(self.address).listen(BACKLOG).expect("a port that nobody else listens on")
+        };
+        runtime.spawn(async move { axum::serve(listener, router).await });
         self.serving = Some(runtime);
     }
 
@@ -199,17 +206,13 @@ impl Drop for ApiServer {
     }
 }
 
-/// The port of a server that went away a moment ago may take a moment to be free.
-fn listen(address: SocketAddr) -> std::net::TcpListener {
-    let started = std::time::Instant::now();
-    loop {
-        match std::net::TcpListener::bind(address) {
-            Ok(listener) => {
-                listener.set_nonblocking(true).unwrap();
-                return listener;
-            }
-            Err(error) if started.elapsed() > Duration::from_secs(5) => panic!("cannot listen on {address}: {error}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
+/// A socket with an address that may have several of this process, of which one may listen. The kernel gives a free port
+/// to nobody else as long as there is one.
+fn socket(address: SocketAddr) -> TcpSocket {
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address).map(|()| socket)
+    });
+    bound.unwrap_or_else(|error| panic!("{address}: {error}"))
 }

@@ -12,6 +12,7 @@ mod claim;
 pub mod kubelet;
 mod node;
 pub mod raw;
+mod runtime;
 mod unix_server;
 mod until;
 

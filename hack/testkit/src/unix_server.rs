@@ -7,6 +7,8 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::Router;
 
+use crate::runtime;
+
 /// A gRPC server on a unix socket. It has a runtime of its own, so that its end is also that of every connection; the
 /// socket's file stays, as after the end of a process.
 pub(crate) struct UnixServer(Option<Runtime>);
@@ -16,7 +18,7 @@ impl UnixServer {
     pub(crate) fn start(socket: &Path, router: Router) -> Self {
         fs::create_dir_all(socket.parent().expect("a socket lies in a directory")).expect("the socket's directory");
         remove(socket);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = runtime::begin();
         let listener = {
             let _inside = runtime.enter();
             UnixListener::bind(socket).expect("a socket to serve")
@@ -29,8 +31,7 @@ impl UnixServer {
 impl Drop for UnixServer {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // From an async test, where a runtime must not be waited for.
-            runtime.shutdown_background();
+            runtime::end(runtime);
         }
     }
 }
