@@ -75,7 +75,9 @@ impl Reconciler {
         let certain = doubts.recordless(recordless.clone());
         let unread = self.claims.unread();
         for full_name in recordless {
-            self.rebuild(&full_name, certain.contains(&full_name), &unread).await;
+            if self.rebuild(&full_name, certain.contains(&full_name), &unread).await {
+                doubts.made_anew(&full_name);
+            }
         }
     }
 
@@ -91,17 +93,24 @@ impl Reconciler {
 
     /// Makes the record of a claim anew that pods use. At once if its record could not be read; else only when it is `certain`
     /// that the claim is not just on its way, since the kubelet lists pods for a moment after it has undone their claims.
-    async fn rebuild(&self, full_name: &(String, String), certain: bool, unread: &BTreeSet<ClaimUid>) {
+    /// Says whether it did.
+    async fn rebuild(&self, full_name: &(String, String), certain: bool, unread: &BTreeSet<ClaimUid>) -> bool {
         let (namespace, name) = full_name;
-        let Ok(object) = api::claim(&self.client, namespace, name).await else { return };
-        let Some(uid) = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return };
+        let Ok(object) = api::claim(&self.client, namespace, name).await else { return false };
+        let Some(uid) = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return false };
         let claim = ClaimRef { namespace: namespace.clone(), name: name.clone(), uid };
         if !(certain || unread.contains(&claim.uid)) || !stands(&claim, Some(&object), &self.identity) {
-            return;
+            return false;
         }
         match self.claims.prepare(&claim).await {
-            Ok(_) => self.notices.tell(Notice::RecordRebuilt { claim }),
-            Err(error) => warn!(%claim, uid = %claim.uid, %error, "the record of a claim that a pod uses is lost"),
+            Ok(_) => {
+                self.notices.tell(Notice::RecordRebuilt { claim });
+                true
+            }
+            Err(error) => {
+                warn!(%claim, uid = %claim.uid, %error, "the record of a claim that a pod uses is lost");
+                false
+            }
         }
     }
 }

@@ -65,6 +65,12 @@ impl Doubts {
         self.lost = used;
         recordless
     }
+
+    /// The record of a claim was made anew. If there is none in the next round again, then because the claim was undone
+    /// since: that is another doubt, and the first of its kind.
+    pub fn made_anew(&mut self, claim: &(String, String)) {
+        self.lost.remove(claim);
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +121,17 @@ mod tests {
         assert_eq!(doubts.orphans(set(&["b", "c"])), set(&["b"]));
         assert_eq!(doubts.orphans(set(&[])), set(&[]));
         assert_eq!(doubts.orphans(set(&["c"])), set(&[]), "it stood in between");
+    }
+
+    #[test]
+    fn a_claim_whose_record_was_made_anew_is_not_lost_at_its_end() {
+        let claim = |name: &str| ("team".to_owned(), name.to_owned());
+        let claims = |names: &[&str]| -> BTreeSet<_> { names.iter().map(|name| claim(name)).collect() };
+        let mut doubts = Doubts::default();
+        assert_eq!(doubts.recordless(claims(&["a", "b"])), claims(&[]));
+        // What could not be read is made anew at once, and undone before the next round, in which the kubelet lists it still.
+        doubts.made_anew(&claim("a"));
+        assert_eq!(doubts.recordless(claims(&["a", "b"])), claims(&["b"]));
+        assert_eq!(doubts.recordless(claims(&["a"])), claims(&["a"]), "it is used, and nobody undid it meanwhile");
     }
 }

@@ -99,6 +99,8 @@ async fn a_record_that_is_lost_while_its_pod_runs_is_made_anew() {
         assert!(event(&node, "RecordRebuilt").await.contains("team/training"));
         assert!(node.spec(&other).is_some());
         for pod in &pods {
+            // Not listed any more when its claim is undone: else it could be for as long as two rounds take here.
+            node.kubelet().force_delete(pod);
             node.kubelet().pod_ends(pod).await;
         }
         assert_nothing_left(&node);
