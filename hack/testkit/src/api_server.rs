@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     state: Arc<Mutex<State>>,
     /// Tells the watches that something was written.
     written: notify::Sender<u64>,
+    /// Tells the requests that are held that they may go on.
+    released: notify::Sender<()>,
 }
 
 #[derive(Default)]
@@ -71,7 +73,7 @@ impl Shared {
 impl ApiServer {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        let shared = Shared { state: Arc::default(), written: notify::channel(0).0 };
+        let shared = Shared { state: Arc::default(), written: notify::channel(0).0, released: notify::channel(()).0 };
         let port = socket((Ipv4Addr::LOCALHOST, 0).into());
         let address = port.local_addr().expect("a port");
         let mut server = Self { address, _port: port, shared, serving: None };
@@ -189,9 +191,10 @@ impl ApiServer {
         self.shared.state().faults.refuse_slices_of(driver);
     }
 
-    /// Ends what [`ApiServer::fail`] and [`ApiServer::refuse_slices_of`] began.
+    /// Ends what [`ApiServer::fail`] and [`ApiServer::refuse_slices_of`] began; what is held goes on.
     pub fn fail_no_more(&self) {
         self.shared.state().faults.clear();
+        self.shared.released.send_replace(());
     }
 
     /// Drops a field of devices wherever one is written, as a server does whose gate for it is off.

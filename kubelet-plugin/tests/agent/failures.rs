@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use testkit::api_server::{Fault, Resource};
 use testkit::{Claim, GPUS, Node, Plugin};
@@ -36,14 +35,13 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
     let (node, plugin) = node().await;
     let (claim, other) = (node.allocated("training", GPUS[0]), node.allocated("other", GPUS[1]));
     node.api.fail(Resource::Claims, 1, Fault::Silent);
-    let asked = Instant::now();
     let waiting = tokio::spawn({
         let (plugin, claim) = (plugin.clone(), claim.clone());
         async move { plugin.prepare(&claim).await }
     });
     node.wait("the GET", |node| (node.api.requests().of("get", Resource::Claims) == 1).then_some(())).await;
     plugin.prepare(&other).await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(3), "one claim must not wait for another: {:?}", asked.elapsed());
+    assert!(!waiting.is_finished(), "one claim must not wait for another");
     insta::assert_snapshot!(waiting.await.unwrap().unwrap_err());
     plugin.prepare(&claim).await.unwrap();
 }

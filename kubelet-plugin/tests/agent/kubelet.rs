@@ -109,11 +109,12 @@ async fn a_kubelet_that_ends_in_the_middle_of_a_call_finds_everything_later() {
     let node = node_under_the_newest().await;
     let claims = one_claim_a_gpu(&node);
     let pod = Pod::new("pod").claims(&claims);
-    node.api.fail(Resource::Claims, 4, Fault::Slow(Duration::from_millis(1500)));
+    node.api.fail(Resource::Claims, 4, Fault::Held);
     let restart = async {
         node.wait("the agent's question", |node| (node.api.requests().of("get", Resource::Claims) >= 4).then_some(()))
             .await;
         node.kubelet().restart();
+        node.api.fail_no_more();
     };
     let (broken_off, ()) = tokio::join!(node.kubelet().run_pod(&pod), restart);
     assert!(matches!(broken_off, Err(Problem::Ended)), "{broken_off:?}");
@@ -203,7 +204,7 @@ async fn a_failed_registration_that_is_never_retried_is_offered_anew() {
     let answer = Answer::RefuseOnce(reason.to_owned());
     node.start_kubelet_as(Settings { answer, ..Settings::of(Version::V1_34) });
     node.start_agent(&[]);
-    node.kubelet().registration(2, Duration::from_secs(45)).await;
+    node.kubelet().registration(2, Duration::from_secs(30) + testkit::PATIENCE).await;
     let failures = node.kubelet().failures();
     assert_eq!(failures.iter().filter(|failure| failure.contains(reason)).count(), 1, "{failures:?}");
     node.wait("/readyz", |node| node.http("/readyz").filter(|(status, _)| *status == 200)).await;

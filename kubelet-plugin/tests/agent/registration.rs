@@ -24,7 +24,7 @@ const DRA: &str = "plugins/gpu.nvidia.com/dra@kubelet.sock";
 async fn get_info(socket: &Path) -> Outcome {
     let authority = raw::authority_of_path(socket);
     assert!(authority.starts_with("%2F"), "{authority}");
-    raw::call(socket, &authority, GET_INFO, &InfoRequest {}.encode_to_vec(), Duration::from_secs(5)).await.unwrap()
+    raw::call(socket, &authority, GET_INFO, &InfoRequest {}.encode_to_vec(), testkit::PATIENCE).await.unwrap()
 }
 
 /// A plugin by the book, but for the `@`.
@@ -84,7 +84,7 @@ async fn a_registration_that_is_not_confirmed_is_offered_again() {
     let forgetful = Kubelet::start(&node.kubelet_dir(), Answer::Nothing);
     node.start_agent(&[]);
     forgetful.registration(1, testkit::PATIENCE).await;
-    let second = forgetful.registration(2, Duration::from_secs(45)).await;
+    let second = forgetful.registration(2, Duration::from_secs(30) + testkit::PATIENCE).await;
     assert_eq!(second.socket, node.kubelet_dir().join(REGISTRATION));
     drop(forgetful);
     node.start_kubelet(Answer::Confirm);

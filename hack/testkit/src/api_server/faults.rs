@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,8 +9,8 @@ use super::Resource;
 pub enum Fault {
     /// It is answered with this status (403, 429, 500, ...) and changes nothing.
     Status(u16),
-    /// It takes this much longer.
-    Slow(Duration),
+    /// It waits until [`ApiServer::fail_no_more`](super::ApiServer::fail_no_more), and then goes on.
+    Held,
     /// It is never answered.
     Silent,
 }

@@ -151,15 +151,17 @@ async fn admit(shared: &Shared, headers: &HeaderMap, verb: &str, resource: Resou
         // The stand-in kubelet's: faults and counts are about the agent.
         return None;
     }
-    let fault = {
+    let (fault, mut released) = {
         let mut state = shared.state();
         state.requests.count(verb, resource);
-        state.faults.next(resource)
+        // From now on, since the test may end the faults right after this one was taken.
+        (state.faults.next(resource), shared.released.subscribe())
     };
     match fault? {
         Fault::Status(code) => Some(answer::fault(code)),
-        Fault::Slow(time) => {
-            tokio::time::sleep(time).await;
+        Fault::Held => {
+            // Fails only when the server ends, and this with it.
+            let _ = released.changed().await;
             None
         }
         Fault::Silent => std::future::pending().await,
