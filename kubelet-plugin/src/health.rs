@@ -100,3 +100,25 @@ serve!(health_v1alpha1);
 fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
+
+#[cfg(test)]
+mod tests {
+    use tessera_core::Inventory;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_said_at_once_and_again_and_again() {
+        let (_told, observed) = watch::channel(Some(Inventory::default()));
+        let health = Health::new("node-1/gpu.nvidia.com".to_owned(), observed, CancellationToken::new());
+        let start = tokio::time::Instant::now();
+        let mut reports = std::pin::pin!(health.reports());
+        let mut seconds = Vec::new();
+        for _ in 0..3 {
+            assert!(reports.next().await.is_some());
+            seconds.push(start.elapsed().as_secs());
+        }
+        assert_eq!(seconds, [0, 10, 20]);
+    }
+}

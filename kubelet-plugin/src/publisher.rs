@@ -302,3 +302,17 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_is_asked_every_few_seconds_and_one_that_says_no_ever_more_rarely() {
+        for (longest, seconds) in [(LAST_RECONNECT, 2.0..=4.0), (LAST_RETRY, 30.0..=60.0)] {
+            let pauses: Vec<_> = pauses(longest).build().take(20).map(|pause| pause.as_secs_f64()).collect();
+            assert!(pauses[0] < 0.5 && pauses.is_sorted_by(|one, next| *one <= 2.0 * next), "{pauses:?}");
+            assert!(pauses[10..].iter().all(|pause| seconds.contains(pause)), "{pauses:?}");
+        }
+    }
+}

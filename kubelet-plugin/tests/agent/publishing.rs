@@ -1,6 +1,6 @@
 //! The slices on the API server: complete, stable, and repaired.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::Node;
@@ -46,13 +46,13 @@ async fn a_restart_writes_nothing() {
 }
 
 #[tokio::test]
-async fn wiped_slices_are_back_within_a_second() {
+async fn wiped_slices_are_back_by_what_the_watch_tells() {
     let (node, _plugin) = node().await;
     let before = node.devices();
-    let wiped = Instant::now();
+    node.api.forget_requests();
     node.api.wipe_slices(Node::NAME);
     node.wait_for_devices("the devices", |devices| devices == before).await;
-    assert!(wiped.elapsed() < Duration::from_secs(1), "{:?}", wiped.elapsed());
+    assert_eq!(node.api.requests().of("list", Resource::Slices), 0, "nothing is read anew for it");
 }
 
 #[tokio::test]
@@ -139,9 +139,10 @@ async fn a_server_that_says_nothing_does_not_hold_up_the_end() {
     node.api.fail(Resource::Slices, usize::MAX, Fault::Silent);
     node.hardware("set 0 present=false");
     node.wait("a write", |node| (node.api.requests().of("update", Resource::Slices) > 0).then_some(())).await;
-    let told = Instant::now();
     assert_eq!(node.stop().await.code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
+    // What it says of a part that it has waited for in vain.
+    let log = node.log();
+    assert!(!log.contains("still under way") && !log.contains("does not end"), "{log}");
 }
 
 /// Takes as long as the agent waits for an answer.
@@ -150,6 +151,5 @@ async fn a_server_that_says_nothing_is_asked_again() {
     let (node, _plugin) = node().await;
     node.api.fail(Resource::Slices, 1, Fault::Silent);
     node.hardware("set 0 present=false");
-    let patience = Duration::from_secs(25);
-    node.wait_for(patience, "seven devices", |node| (node.devices().len() == 7).then_some(())).await;
+    node.wait("seven devices", |node| (node.devices().len() == 7).then_some(())).await;
 }
