@@ -19,5 +19,5 @@ mod until;
 pub use api_server::ApiServer;
 pub use claim::Claim;
 pub use kubelet::{Kubelet, Plugin};
-pub use node::{Agent, GPUS, Node, Output};
+pub use node::{Agent, GPUS, Node, Output, are_whole};
 pub use until::{PATIENCE, until};

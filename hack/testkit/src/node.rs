@@ -200,6 +200,18 @@ impl Node {
     }
 }
 
+/// Whether all slices of each pool are there, and of one generation: the writes of a change come one after the other, and
+/// no scheduler looks at what is between them.
+pub fn are_whole(slices: &[Value]) -> bool {
+    slices.iter().all(|slice| {
+        let pool = &slice["spec"]["pool"];
+        let of_pool =
+            || slices.iter().map(|other| &other["spec"]["pool"]).filter(|other| other["name"] == pool["name"]);
+        of_pool().all(|other| other["generation"] == pool["generation"])
+            && pool["resourceSliceCount"] == of_pool().count()
+    })
+}
+
 fn devices<'s>(slices: impl Iterator<Item = &'s Value>) -> Vec<Value> {
     slices.flat_map(|slice| slice["spec"]["devices"].as_array().cloned().unwrap_or_default()).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use simulated_hardware::{Hardware, Profile};
 use simulated_sysfs::{Mounted, Setup};
 use testkit::kubelet::Answer;
-use testkit::{Claim, Node, Plugin};
+use testkit::{Claim, Node, Plugin, are_whole};
 
 use crate::{AGENT, assert_nothing_left};
 use brief::brief;
@@ -35,9 +35,9 @@ async fn what_is_published_and_handed_out_of_every_product() {
             node.hardware(&format!("mig {index} on"));
             node.hardware(&format!("reset {index}"));
             let of_it = |device: &Value| device["name"].as_str().unwrap().starts_with(&format!("gpu-{address}-mig-"));
-            node.wait_for_devices("its partitions", |devices| devices.iter().any(of_it)).await;
+            let cut = |node: &Node| node.devices().iter().any(of_it) && are_whole(&node.api.slices());
+            let mut slices = node.wait("its partitions", |node| cut(node).then(|| node.api.slices())).await;
             text += &format!("\n=== once an admin has switched the MIG mode of {address} on\n\n");
-            let mut slices = node.api.slices();
             for slice in &mut slices {
                 slice["spec"]["devices"].as_array_mut().into_iter().for_each(|devices| devices.retain(of_it));
                 let own = |set: &Value| set["name"] == format!("gpu-{address}");
