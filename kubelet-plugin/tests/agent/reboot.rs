@@ -108,11 +108,14 @@ async fn after_a_reboot_every_call_of_the_kubelet_succeeds() {
             node.kubelet().calls().split_off(calls).into_iter().filter(|c| c.error.is_some()).collect();
         assert!(failed.is_empty(), "{failed:#?}");
         assert_nothing_left(&node);
-        let told = node.api.events().into_iter().filter(|(reason, _)| reason == "ClaimsForgottenAfterReboot");
-        let notes: Vec<_> = told.map(|(_, note)| note).collect();
+        let notes = |node: &Node| -> Vec<_> {
+            let told = node.api.events().into_iter().filter(|(reason, _)| reason == "ClaimsForgottenAfterReboot");
+            told.map(|(_, note)| note).collect()
+        };
         match left {
-            Left::Nothing => assert!(notes.is_empty(), "{notes:?}"),
+            Left::Nothing => assert_eq!(notes(&node), [""; 0]),
             Left::Everything => {
+                let notes = node.wait("the event", |node| Some(notes(node)).filter(|notes| !notes.is_empty())).await;
                 assert!(notes.len() == 1 && notes[0].starts_with("gpu.nvidia.com: 4 claims"), "{notes:?}");
             }
         }

@@ -138,6 +138,7 @@ async fn a_pool_that_the_server_refuses_is_named_in_an_event() {
     // The list and the watch come through.
     node.start_agent(&[]);
     node.wait("the slices", |node| (!node.api.slices().is_empty()).then_some(())).await;
+    node.wait("the watch", |node| (node.api.requests().of("watch", Resource::Slices) > 0).then_some(())).await;
     node.api.fail(Resource::Slices, 3, Fault::Status(422));
     node.hardware("set 3 lost=true");
     assert!(event(&node, "ResourceSlicesRefused").await.contains("node-1/gpu.nvidia.com"));
