@@ -71,7 +71,9 @@ async fn one_pod_gets_devices_of_both() {
     let claims: Vec<_> = (0..2).map(|number| of_both(&node, &format!("claim-{number}"), number)).collect();
     let pod = Pod::new("pod").claims(&claims);
     let mut first = BTreeSet::new();
-    for _ in 0..8 {
+    // Each driver is called first some time: which one, chance says, and how often it was asked before depends on the
+    // order in which the sockets were found.
+    for _ in 0..64 {
         let before = node.kubelet().calls().len();
         let prepared = node.kubelet().pod_runs(&pod).await;
         for claim in &prepared {
@@ -86,8 +88,11 @@ async fn one_pod_gets_devices_of_both() {
         first.insert(node.kubelet().calls()[before].driver.clone());
         node.kubelet().pod_ends(&pod).await;
         assert_nothing_left(&node);
+        if first.len() == 2 {
+            return;
+        }
     }
-    assert_eq!(first.len(), 2, "each is called first some time");
+    panic!("in 64 pods, only {first:?} was called first");
 }
 
 #[tokio::test]
