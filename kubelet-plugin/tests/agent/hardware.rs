@@ -6,8 +6,13 @@ use serde_json::Value;
 use simulated_hardware::Profile;
 use testkit::kubelet::Answer;
 use testkit::{GPUS, Node};
+use tokio::sync::RwLock;
 
 use crate::{AGENT, node};
+
+/// Every agent on the machine hears the kernel: written to by tests that have it tell, read by those that an agent's look
+/// of its own would disturb.
+pub(crate) static TELLING: RwLock<()> = RwLock::const_new(());
 
 fn find<'d>(devices: &'d [Value], name: &str) -> Option<&'d Value> {
     devices.iter().find(|device| device["name"] == name)
@@ -62,6 +67,7 @@ const SELDOM: [&str; 2] = ["--rescan", "3600"];
 /// Needs root, and a machine with a PCI bus.
 #[tokio::test]
 async fn what_the_kernel_tells_of_is_looked_at_at_once() {
+    let _telling = TELLING.write().await;
     let mut node = Node::new(AGENT, "dgx-h100");
     node.start_kubelet(Answer::Confirm);
     node.start_agent(&SELDOM);
@@ -82,6 +88,7 @@ async fn what_the_kernel_tells_of_is_looked_at_at_once() {
 
 #[tokio::test]
 async fn hardware_that_the_kernel_tells_of_is_served_at_once() {
+    let _telling = TELLING.write().await;
     let mut node = Node::without_driver(AGENT);
     node.start_kubelet(Answer::Confirm);
     node.start_agent(&SELDOM);
