@@ -30,7 +30,10 @@ mod records;
 mod registration;
 mod restart;
 
-use testkit::{Node, Plugin};
+use std::time::{Duration, Instant};
+
+use tessera_kubelet_api::dra_v1::Device;
+use testkit::{Claim, Node, PATIENCE, Plugin};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_tessera-agent");
 
@@ -45,6 +48,23 @@ async fn node() -> (Node, Plugin) {
 #[track_caller]
 fn assert_nothing_left(node: &Node) {
     assert_eq!((node.specs(), node.records()), (Vec::new(), Vec::new()));
+}
+
+/// What is said of a GPU that nobody has: by an agent that has seen it before, and by one that has not.
+const UNSEEN: [&str; 2] = ["its driver no longer answers for it", "is not on this node any more"];
+
+/// Prepares a claim, as often as the kubelet does: a GPU that nobody had for a moment must be seen with its driver first.
+async fn prepare_once_seen(plugin: &Plugin, claim: &Claim) -> Vec<Device> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match plugin.prepare(claim).await {
+            Ok(devices) => return devices,
+            Err(refusal) if UNSEEN.iter().any(|unseen| refusal.contains(unseen)) && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
 }
 
 /// A slice without what differs in each run.

@@ -7,7 +7,7 @@ use simulated_sysfs::{Mounted, Operation, Rule, Setup};
 use testkit::kubelet::Answer;
 use testkit::{GPUS, Node, Plugin};
 
-use crate::{AGENT, assert_nothing_left};
+use crate::{AGENT, assert_nothing_left, prepare_once_seen};
 
 const FIRST: &str = "vfio-0000-1b-00-0";
 const ADDRESS: &str = "0000:1b:00.0";
@@ -113,7 +113,7 @@ async fn an_agent_that_died_leaves_it_to_the_next() {
     // This agent started while nobody had the GPU, and has to see it first.
     let ready = |device: &serde_json::Value| device["name"] == FIRST && device["taints"].is_null();
     passing.node.wait_for_devices("the GPU", |devices| devices.iter().any(ready)).await;
-    plugin.prepare(&claim).await.unwrap();
+    prepare_once_seen(&plugin, &claim).await;
     assert_eq!(passing.driver().as_deref(), Some("vfio-pci"));
 }
 

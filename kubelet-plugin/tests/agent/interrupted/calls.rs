@@ -6,8 +6,9 @@ use interruptions::{Interruption, Seen};
 use testkit::{Claim, GPUS};
 use tonic::Status;
 
-use super::ground::{Ground, Offered, Prepared, prepare};
+use super::ground::{Ground, Offered, Prepared};
 use super::{REASONS, Sight, assert_seen, unfinished, writes};
+use crate::prepare_once_seen;
 
 /// A kind of work: what the kubelet asks for, and how things stand.
 #[derive(Clone, Copy)]
@@ -274,7 +275,7 @@ impl<'a> Case<'a> {
     pub(super) async fn set_up(&self) {
         let (node, claim) = (&self.ground.node, &self.prepared.claim);
         if !matches!(self.work.before, Before::Unknown | Before::InMigMode | Before::Stray) {
-            assert_eq!(prepare(&self.ground.plugin, claim).await, self.prepared.answer);
+            assert_eq!(prepare_once_seen(&self.ground.plugin, claim).await, self.prepared.answer);
             self.prepared.assert_untouched(node);
         }
         match self.work.before {
@@ -304,7 +305,7 @@ impl<'a> Case<'a> {
     pub(super) async fn goes_on(&self, next: Call) {
         let claim = &self.prepared.claim;
         if next == Call::Prepare {
-            assert_eq!(prepare(&self.ground.plugin, claim).await, self.prepared.answer);
+            assert_eq!(prepare_once_seen(&self.ground.plugin, claim).await, self.prepared.answer);
             self.prepared.assert_untouched(&self.ground.node);
         }
         self.ground.plugin.unprepare(claim).await.unwrap();

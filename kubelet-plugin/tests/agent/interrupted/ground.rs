@@ -1,18 +1,16 @@
 //! A node on which one claim is worked on while another one, prepared before, must not notice.
 
-use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant};
-
 use interruptions::{Interruption, Seen, Watch};
 use serde_json::Value;
 use simulated_hardware::{Profile, SYSFS_BELOW_KERNEL};
 use simulated_sysfs::{Mounted, Setup};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use tessera_kubelet_api::dra_v1::Device;
-use testkit::{Claim, GPUS, Node, PATIENCE, Plugin};
+use testkit::{Claim, GPUS, Node, Plugin};
 
 use super::rest::Rest;
-use crate::AGENT;
+use crate::{AGENT, prepare_once_seen};
 
 /// What is offered on a node besides whole GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,23 +58,6 @@ impl Prepared {
         let name = &self.claim.name;
         assert!(fs::read(node.spec_path(&self.claim)).is_ok_and(|now| now == self.spec), "the spec of {name}");
         assert_eq!(record(node, &self.claim).as_ref(), Some(&self.record), "the record of {name}");
-    }
-}
-
-/// What is said of it meanwhile: by an agent that has seen it before, and by one that has not.
-const UNSEEN: [&str; 2] = ["its driver no longer answers for it", "is not on this node any more"];
-
-/// Prepares a claim, as often as the kubelet does: a GPU that nobody had for a moment must be seen with its driver first.
-pub(super) async fn prepare(plugin: &Plugin, claim: &Claim) -> Vec<Device> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match plugin.prepare(claim).await {
-            Ok(devices) => return devices,
-            Err(refusal) if UNSEEN.iter().any(|unseen| refusal.contains(unseen)) && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(refusal) => panic!("{refusal}"),
-        }
     }
 }
 
@@ -173,7 +154,7 @@ impl Ground {
 /// The devices can be given to a new claim, and be taken back.
 pub(super) async fn assert_free(node: &Node, plugin: &Plugin, devices: &[&str]) {
     let heir = node.known(devices.iter().fold(Claim::new("heir"), |claim, device| claim.device("gpu", device)));
-    prepare(plugin, &heir).await;
+    prepare_once_seen(plugin, &heir).await;
     plugin.unprepare(&heir).await.unwrap();
 }
 
