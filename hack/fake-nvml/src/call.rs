@@ -101,8 +101,7 @@ pub(crate) fn apply_faults(function: &str, gpu: Option<GpuView<'_>>) -> Result {
     if let Some(GpuView { machine, gpu, .. }) = gpu.filter(|gpu| gpu.machine.hardware.records_calls) {
         *machine.call.borrow_mut() = Some(Call { function: function.to_owned(), gpu: Some(gpu.pci), changed: false });
     }
-    std::thread::sleep(verdict.latency);
-    verdict.error.map_or(Ok(()), Err)
+    verdict.carry_out()
 }
 
 /// A GPU that is off the bus, or that was pulled out under a handle, is lost.

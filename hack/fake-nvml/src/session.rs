@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use simulated_hardware::state_file::{Stamp, StateFile};
 use simulated_hardware::{Call, CallRecord, Hardware, NvmlError, PciAddress, is_known_to};
@@ -31,8 +31,37 @@ struct Session {
 /// What the faults make of a call.
 #[derive(Default)]
 pub(crate) struct Verdict {
-    pub(crate) latency: Duration,
-    pub(crate) error: Option<NvmlError>,
+    latency: Duration,
+    /// The numbers of the faults that the latency is made of.
+    slow: Vec<u64>,
+    error: Option<NvmlError>,
+}
+
+/// So often a call that takes long looks whether it still has to.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+impl Verdict {
+    /// Takes as long as the faults want, or until they are taken back, and answers as they want. To be called without any
+    /// lock.
+    pub(crate) fn carry_out(self) -> Result {
+        let end = Instant::now() + self.latency;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !any_is_there(&self.slow) {
+                return self.error.map_or(Ok(()), Err);
+            }
+            std::thread::sleep(left.min(LOOK_AGAIN));
+        }
+    }
+}
+
+/// Whether the machine has any of these faults still. One that was taken away has none.
+fn any_is_there(faults: &[u64]) -> bool {
+    let there = with_any(|current| {
+        current.refresh()?;
+        Ok(current.hardware.faults.iter().any(|fault| faults.contains(&fault.id)))
+    });
+    there.unwrap_or(false)
 }
 
 fn session() -> MutexGuard<'static, Option<Session>> {
@@ -46,8 +75,7 @@ pub(crate) fn enter(function: &str, needs_gpus: bool) -> Result {
         current.refresh()?;
         Ok(current.judge(function, None))
     })?;
-    std::thread::sleep(verdict.latency);
-    verdict.error.map_or(Ok(()), Err)?;
+    verdict.carry_out()?;
     with_any(|current| {
         current.refresh()?;
         current.look_again();
@@ -159,7 +187,10 @@ impl Session {
             let count = self.matched.entry(fault.id).or_default();
             *count += 1;
             if fault.acts_on(*count) {
-                verdict.latency += Duration::from_millis(fault.latency_ms);
+                if fault.latency_ms > 0 {
+                    verdict.latency += Duration::from_millis(fault.latency_ms);
+                    verdict.slow.push(fault.id);
+                }
                 verdict.error = verdict.error.or(fault.error);
             }
         }

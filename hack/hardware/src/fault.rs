@@ -19,7 +19,7 @@ pub struct Fault {
     /// What the call answers; absent lets it go on.
     #[serde(default)]
     pub error: Option<NvmlError>,
-    /// How long the call takes before it goes on or fails, in milliseconds.
+    /// How long the call takes before it goes on or fails, in milliseconds; it goes on at once when the rule is removed.
     #[serde(default)]
     pub latency_ms: u64,
     /// The first matching call that the rule acts on; 1 is the first one after a process has seen the rule.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use simulated_hardware::Call;
 use testkit::kubelet::Answer;
 use testkit::{Claim, Node, Plugin};
 
@@ -257,14 +258,18 @@ async fn a_killed_agents_half_made_partition_is_finished_or_removed() {
 async fn a_slow_gpu_delays_no_other() {
     let (node, plugin) = cutting().await;
     let slow = node.allocated("slow", &on(H100, "2g20gb-14-2"));
-    node.hardware("set 1 latency_ms=5000 function=nvmlDeviceCreateGpuInstanceWithPlacement times=1");
+    node.hardware("record on");
+    node.hardware("set 1 latency_ms=60000 function=nvmlDeviceCreateGpuInstanceWithPlacement times=1");
     let slow = tokio::spawn({
         let plugin = plugin.clone();
         async move { plugin.prepare(&slow).await }
     });
+    let is_asked = |call: &Call| call.function == "nvmlDeviceCreateGpuInstanceWithPlacement";
+    node.wait("the slow call", |node| node.machine().calls().unwrap().iter().any(is_asked).then_some(())).await;
     let quick = node.allocated("quick", &on(A100, "2g10gb-14-2"));
     plugin.prepare(&quick).await.unwrap();
     assert!(!slow.is_finished());
+    node.hardware("set 1 latency_ms=0");
     slow.await.unwrap().unwrap();
 }
 

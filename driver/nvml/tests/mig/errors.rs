@@ -133,7 +133,7 @@ fn a_mode_that_is_switched_off_meanwhile_is_no_error() {
     let library = node.library();
     let mig = library.mig_gpu(&node.uuid(0)).unwrap();
     node.run("record on");
-    node.run("set 0 latency_ms=500 function=nvmlDeviceGetGpuInstances times=1");
+    node.run("set 0 latency_ms=600000 function=nvmlDeviceGetGpuInstances times=1");
     std::thread::scope(|scope| {
         let looking = scope.spawn(|| mig.gpu_instances());
         let asked = || node.machine.calls().unwrap().iter().any(|call| call.function == "nvmlDeviceGetGpuInstances");
@@ -141,6 +141,7 @@ fn a_mode_that_is_switched_off_meanwhile_is_no_error() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         node.run("mig 0 off");
+        node.run("set 0 latency_ms=0");
         assert_eq!(looking.join().unwrap().unwrap(), []);
     });
     node.run("set fail=none");

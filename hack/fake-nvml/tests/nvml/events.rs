@@ -13,7 +13,7 @@ use nvml_wrapper_sys::bindings as sys;
 use crate::support::Node;
 
 /// Long enough for a busy machine, and never waited for in full.
-const LONG: u32 = 20_000;
+const LONG: u32 = 60_000;
 
 fn listen<'nvml>(nvml: &'nvml Nvml, gpus: &[u32]) -> EventSet<'nvml> {
     gpus.iter().fold(nvml.create_event_set().unwrap(), |set, index| {

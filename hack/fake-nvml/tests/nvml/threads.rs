@@ -81,7 +81,7 @@ fn waiters_of_one_set_share_its_events() {
                     let mut data = std::mem::MaybeUninit::<nvmlEventData_t>::uninit();
                     // SAFETY: the set is alive, and the struct is filled when the call succeeds.
                     unsafe {
-                        assert_eq!(wait(set, data.as_mut_ptr(), 20_000), 0);
+                        assert_eq!(wait(set, data.as_mut_ptr(), 60_000), 0);
                         data.assume_init().eventData
                     }
                 })
