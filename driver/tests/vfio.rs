@@ -117,9 +117,14 @@ fn within(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
-/// For what does not wait.
+/// In milliseconds: for what does not wait.
+const SOON: u64 = 60_000;
+
+/// In milliseconds: what comes before the step that waits is done by then on a busy machine too.
+const ENOUGH: u64 = 4_000;
+
 fn soon() -> Instant {
-    within(20_000)
+    within(SOON)
 }
 
 fn with_audio() -> Setup {
@@ -237,8 +242,8 @@ fn a_process_that_holds_the_device_is_named_and_nothing_is_done_to_it() {
     assert_eq!(node.rebinder.holders(&rebinding).iter().map(|holder| holder.pid).collect::<Vec<_>>(), [pid]);
 
     let start = Instant::now();
-    let error = node.rebinder.bind(&rebinding, within(1000)).unwrap_err();
-    assert!((Duration::from_millis(1000)..Duration::from_secs(10)).contains(&start.elapsed()));
+    let error = node.rebinder.bind(&rebinding, within(ENOUGH)).unwrap_err();
+    assert!(start.elapsed() >= Duration::from_millis(ENOUGH), "all the time that there is");
     assert_eq!(error.class(), Class::Busy);
     let text = error.to_string();
     assert!(text.contains(&format!("{GPU}: unbind: held by sleep (pid {pid}")) && text.len() < 256, "{text}");
@@ -288,6 +293,10 @@ fn a_driver_that_refuses_is_busy() {
     assert!(matches!(error, VfioError::Refused { step: Action::Unbind, .. }), "{error}");
     assert_eq!(error.class(), Class::Busy);
     drop(holder);
+    // A process that another test starts just then has what this one had open, for a moment.
+    while !node.rebinder.holders(&rebinding).is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
     assert!(node.rebinder.bind(&blind, soon()).unwrap().is_passed_through());
 }
 
@@ -299,7 +308,7 @@ fn a_driver_that_never_lets_go_holds_up_only_its_device() {
     blind.moved[0].nodes.clear();
     let holder = node.holder("dev/nvidia22");
     // Comes between the look at the processes and the write.
-    let error = node.rebinder.bind(&blind, within(1000)).unwrap_err();
+    let error = node.rebinder.bind(&blind, within(ENOUGH)).unwrap_err();
     assert!(matches!(&error, VfioError::TimedOut { driver: Some(_), step: Action::Unbind, .. }), "{error}");
     assert_eq!(error.class(), Class::Retry);
 
@@ -311,11 +320,9 @@ fn a_driver_that_never_lets_go_holds_up_only_its_device() {
         assert!(matches!(error, VfioError::Held { .. }), "{error}");
         node.start_anew();
     }
-    // Others do not notice.
-    let start = Instant::now();
+    // Others do not notice: the driver lets go of the first one only later.
     let other = node.rebinder.plan(at("0000:43:00.0"), Vec::new(), soon()).unwrap();
     assert!(node.rebinder.bind(&other, soon()).unwrap().is_passed_through());
-    assert!(start.elapsed() < Duration::from_secs(5));
 
     drop(holder);
     node.rebinder.take_back(&rebinding, soon()).unwrap();
@@ -326,9 +333,9 @@ fn a_driver_that_never_lets_go_holds_up_only_its_device() {
 fn what_is_slow_is_waited_for_and_may_be_given_up() {
     let node = Node::new(Setup::default());
     let rebinding = node.plan().unwrap();
-    node.rule(&format!("remove {GPU} driver=nvidia latency_ms=2000 times=1"));
+    node.rule(&format!("remove {GPU} driver=nvidia latency_ms={} times=1", 2 * ENOUGH));
     node.rule(&format!("probe {GPU} latency_ms=100"));
-    let error = node.rebinder.bind(&rebinding, within(1000)).unwrap_err();
+    let error = node.rebinder.bind(&rebinding, within(ENOUGH)).unwrap_err();
     assert!(matches!(&error, VfioError::TimedOut { .. }), "{error}");
     assert!(error.to_string().contains("nvidia has not let go"), "{error}");
     assert!(node.rebinder.bind(&rebinding, soon()).unwrap().is_passed_through());
@@ -339,7 +346,7 @@ fn what_is_slow_is_waited_for_and_may_be_given_up() {
 #[test]
 fn a_look_at_a_busy_device_ends_too() {
     let node = Node::new(Setup::default());
-    node.rule(&format!("remove {GPU} latency_ms=1000"));
+    node.rule(&format!("remove {GPU} latency_ms={ENOUGH}"));
     let path = node.path("sys/bus/pci/drivers/nvidia/unbind");
     let unbinding = thread::spawn(move || {
         let mut file = fs::File::options().write(true).open(path).unwrap();
@@ -470,7 +477,7 @@ fn each_interface_is_offered_where_the_kernel_has_it() {
     for (legacy, iommufd) in [(true, false), (false, true), (false, false)] {
         let node = Node::new(Setup { legacy, iommufd, ..Setup::default() });
         let rebinding = node.plan().unwrap();
-        match node.rebinder.bind(&rebinding, within(if legacy || iommufd { 20_000 } else { 300 })) {
+        match node.rebinder.bind(&rebinding, within(if legacy || iommufd { SOON } else { ENOUGH })) {
             Ok(state) => assert_eq!((state.legacy().is_some(), state.iommufd().is_some()), (legacy, iommufd)),
             Err(error) => assert!(matches!(error, VfioError::NoNode { .. }) && !legacy && !iommufd, "{error}"),
         }
