@@ -1,18 +1,20 @@
 //! Hardware that comes and goes, as the scheduler and the claims see it.
 
+use std::fs::File;
 use std::time::Duration;
 
 use serde_json::Value;
 use simulated_hardware::Profile;
 use testkit::kubelet::Answer;
 use testkit::{GPUS, Node};
-use tokio::sync::RwLock;
 
 use crate::{AGENT, node};
 
-/// Every agent on the machine hears the kernel: written to by tests that have it tell, read by those that an agent's look
-/// of its own would disturb.
-pub(crate) static TELLING: RwLock<()> = RwLock::const_new(());
+/// Held alone by a test that has the kernel tell of a device, and together by those that an agent's look of its own would
+/// disturb, also of another run: every agent on the machine hears the kernel.
+pub(crate) fn kernel_tells() -> File {
+    File::create(std::env::temp_dir().join("tessera-uevents.lock")).unwrap()
+}
 
 fn find<'d>(devices: &'d [Value], name: &str) -> Option<&'d Value> {
     devices.iter().find(|device| device["name"] == name)
@@ -67,7 +69,8 @@ const SELDOM: [&str; 2] = ["--rescan", "3600"];
 /// Needs root, and a machine with a PCI bus.
 #[tokio::test]
 async fn what_the_kernel_tells_of_is_looked_at_at_once() {
-    let _telling = TELLING.write().await;
+    let telling = kernel_tells();
+    telling.lock().unwrap();
     let mut node = Node::new(AGENT, "dgx-h100");
     node.start_kubelet(Answer::Confirm);
     node.start_agent(&SELDOM);
@@ -88,7 +91,8 @@ async fn what_the_kernel_tells_of_is_looked_at_at_once() {
 
 #[tokio::test]
 async fn hardware_that_the_kernel_tells_of_is_served_at_once() {
-    let _telling = TELLING.write().await;
+    let telling = kernel_tells();
+    telling.lock().unwrap();
     let mut node = Node::without_driver(AGENT);
     node.start_kubelet(Answer::Confirm);
     node.start_agent(&SELDOM);

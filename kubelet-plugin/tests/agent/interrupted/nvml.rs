@@ -7,7 +7,7 @@ use simulated_hardware::{Call as NvmlCall, NvmlError};
 
 use super::calls::{Call, Case, Work};
 use super::works::{PREPARE_GROUP, PREPARE_PARTITION, UNPREPARE_PARTITION, next};
-use crate::hardware::TELLING;
+use crate::hardware::kernel_tells;
 
 /// What a call that changes something is refused for.
 const REASONS: [NvmlError; 7] = [
@@ -41,7 +41,8 @@ async fn of_a_prepare_of_a_group() {
 /// Says which calls changed something.
 async fn each_call_fails(work: &Work) -> Vec<NvmlCall> {
     // Nobody but the work asks the driver.
-    let _quiet = TELLING.read().await;
+    let quiet = kernel_tells();
+    quiet.lock_shared().unwrap();
     let case = Case::new(work, &["--rescan", "3600"]).await;
     case.set_up().await;
     case.ground.node.hardware("record on");
