@@ -95,10 +95,10 @@ fn services_users_and_host_directories() {
     assert_eq!(log(), "good day\nbye\n");
 
     cluster
-        .start_service("deaf", &owned(&["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]), &[])
+        .start_service("deaf", &owned(&["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"]), &[])
         .unwrap();
-    // The shell needs a moment to become deaf.
-    std::thread::sleep(Duration::from_millis(300));
+    let log = || fs::read_to_string(cluster.service_log("deaf")).unwrap();
+    eventually("the shell has become deaf", PATIENCE, || log() == "deaf\n");
     let ended = cluster.stop_service("deaf", Signal::TERM, Duration::from_millis(300)).unwrap();
     assert_eq!(ended, "signal 9");
     assert!(cluster.start_service("absent", &owned(&["/no/such/program"]), &[]).is_err());

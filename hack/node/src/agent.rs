@@ -13,8 +13,8 @@ const STARTED: &str = "started node=";
 const AT_WORK: &str = "took over the ledger";
 const REGISTERED: &str = "registered with the kubelet";
 const PUBLISHED: &str = "the slices are published";
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(60);
 
 /// A tessera-agent of a node, running or not.
 pub struct Agent<'a> {

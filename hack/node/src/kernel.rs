@@ -10,7 +10,7 @@ const SERVICE: &str = "simulated-sysfs";
 
 /// What it says once its sysfs can be used.
 const AT_WORK: &str = " lives";
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 impl SimulatedNode {
     /// Makes the sysfs of the node's hardware live, so that drivers can be bound and unbound in it. `arguments` are those of

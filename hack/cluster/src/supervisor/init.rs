@@ -17,7 +17,7 @@ use crate::layout::RunDirectory;
 use crate::record::Spec;
 
 /// How long a request may take to arrive. PID 1 waits for nobody else.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often orphans are reaped and ended services are noticed.
 const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
