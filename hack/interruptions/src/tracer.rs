@@ -194,6 +194,8 @@ fn seize(process: Pid) -> nix::Result<BTreeSet<Pid>> {
                 Ok(()) => alive(ptrace::interrupt(thread))?,
                 Err(Errno::EPERM) if is_traced_by_us(thread) => {}
                 Err(Errno::ESRCH) if thread != process => continue,
+                // As the kernel answers of one whose end has begun (`ptrace_attach` in kernel/ptrace.c).
+                Err(Errno::EPERM) if thread != process && is_ending(thread) => continue,
                 Err(error) => return Err(error),
             }
             seized.insert(thread);
@@ -208,7 +210,16 @@ fn threads(process: Pid) -> nix::Result<BTreeSet<Pid>> {
 }
 
 fn is_traced_by_us(thread: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-    tracer.is_some_and(|tracer| tracer.trim() == nix::unistd::gettid().to_string())
+    status(thread, "TracerPid:").is_some_and(|tracer| tracer == nix::unistd::gettid().to_string())
+}
+
+/// Whether a thread is dead or gone.
+fn is_ending(thread: Pid) -> bool {
+    status(thread, "State:").is_none_or(|state| state.starts_with(['X', 'Z']))
+}
+
+/// What the kernel says of a thread; `None` if it is gone.
+fn status(thread: Pid, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().to_owned())
 }

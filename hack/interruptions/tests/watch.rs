@@ -22,7 +22,12 @@ fn subject() {
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     // Threads that were there before the watch, and that work beside it.
     let (busy, work) = std::sync::mpsc::channel::<()>();
-    let idle = thread::spawn(move || while work.recv_timeout(Duration::from_millis(1)).is_err() {});
+    let idle = thread::spawn(move || {
+        while work.recv_timeout(Duration::from_millis(1)).is_err() {
+            // Threads come and go at all times.
+            (0..8).for_each(|_| drop(thread::spawn(|| {})));
+        }
+    });
     println!("waiting");
     for line in io::stdin().lock().lines() {
         let (line, directory) = (line.unwrap(), directory.clone());
@@ -131,6 +136,14 @@ fn every_change_is_seen_and_the_process_goes_on_after_the_watch() {
         assert_eq!(subject.points(&seen), POINTS);
         assert_eq!((seen.interrupted, seen.points[4].change), (None, Change::Name));
         assert_eq!(subject.work().as_deref(), Some("done"), "unwatched");
+    }
+}
+
+#[test]
+fn threads_may_end_while_a_watch_begins() {
+    let subject = Subject::start();
+    for _ in 0..300 {
+        assert!(subject.watch(Interruption::None).end().unwrap().points.is_empty());
     }
 }
 
