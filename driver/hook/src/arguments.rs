@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::Architecture;
@@ -26,6 +27,10 @@ pub struct Arguments {
     /// for createContainer.
     #[arg(long, conflicts_with_all = ["links", "libraries", "device_files_as_given"])]
     pub lift_locked_memory: bool,
+    /// Put a copy of this program there and do nothing else: into a directory of the node, where container runtimes find
+    /// it. An image without a shell has no other way. Not for CDI specs.
+    #[arg(long, value_name = "PATH", exclusive = true)]
+    pub install: Option<PathBuf>,
 }
 
 /// A link to make.
@@ -141,7 +146,7 @@ mod tests {
                 "i386:/a=b/libx.so=libx.so".parse().unwrap(),
             ],
             device_files_as_given: true,
-            lift_locked_memory: false,
+            ..Arguments::default()
         };
         assert_eq!(arguments.libraries[1].place(), ("/a=b", "libx.so"));
         assert_eq!(Arguments::try_parse_from(arguments.to_args()).unwrap(), arguments);
@@ -149,6 +154,7 @@ mod tests {
         let lift = Arguments { lift_locked_memory: true, ..Arguments::default() };
         assert_eq!(Arguments::try_parse_from(lift.to_args()).unwrap(), lift);
         assert!(Arguments::try_parse_from(Arguments { lift_locked_memory: true, ..arguments }.to_args()).is_err());
+        assert!(Arguments::try_parse_from(["tessera-hook", "--install=/x", "--lift-locked-memory"]).is_err());
     }
 
     #[test]

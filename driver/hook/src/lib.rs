@@ -16,6 +16,7 @@
 mod arguments;
 mod create_container;
 mod device_files;
+mod install;
 mod loader_cache;
 mod locked_memory;
 mod oci;
@@ -24,6 +25,7 @@ mod write;
 
 pub use arguments::{Arguments, InvalidArgument, Library, Link};
 pub use create_container::{Error, create_container};
+pub use install::install;
 pub use loader_cache::{Architecture, Cache, Damaged, Entry};
 pub use locked_memory::{LockedMemoryError, lift_locked_memory};
 pub use root_directory::{FileKind, Resolved, RootDirectory};

@@ -4,11 +4,13 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tessera_hook::{Arguments, create_container, lift_locked_memory};
+use tessera_hook::{Arguments, create_container, install, lift_locked_memory};
 
 fn main() -> ExitCode {
     let (arguments, state) = (Arguments::parse(), io::stdin().lock());
-    let done = if arguments.lift_locked_memory {
+    let done = if let Some(path) = &arguments.install {
+        install(path).map_err(|error| format!("cannot be installed as {}: {error}", path.display()))
+    } else if arguments.lift_locked_memory {
         lift_locked_memory(state).map_err(|error| error.to_string())
     } else {
         create_container(state, &arguments).map_err(|error| error.to_string())
