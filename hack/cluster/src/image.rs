@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use anyhow::{Context, Result};
+use images::{File, Image, loaded_by};
 use sha2::{Digest, Sha256};
 
 use crate::parts::{Cache, Progress, build_program, hex};
@@ -23,9 +23,9 @@ pub(crate) fn ensure(cache: &Cache, progress: &mut Progress<'_>) -> Result<PathB
     let directory = cache.entry(&format!("image-{}", key()?), progress, |target, progress| {
         let program = build_probe(cache, target, progress)?;
         let program = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
-        let mut files = vec![("/probe".to_owned(), program)];
+        let mut files = vec![File::program("/probe", program)];
         files.extend(dynamic()?);
-        fs::write(target.join("image.tar"), layout(&files)?).context("writing the image")
+        fs::write(target.join("image.tar"), image(files).archive()?.bytes).context("writing the image")
     })?;
     Ok(directory.join("image.tar"))
 }
@@ -40,6 +40,7 @@ fn key() -> Result<String> {
         "hack/probe/src/steps.rs",
         "rust-toolchain.toml",
         "hack/cluster/src/image.rs",
+        "hack/image/src/archive.rs",
     ] {
         let content = fs::read(root.join(path)).with_context(|| format!("reading {path}"))?;
         digest.update((content.len() as u64).to_be_bytes());
@@ -69,125 +70,24 @@ fn build_probe(cache: &Cache, target: &Path, progress: &mut Progress<'_>) -> Res
     Ok(build_directory.join(triple).join("release/probe"))
 }
 
-/// A path in the image, and what is there. All are programs or libraries.
-type File = (String, Vec<u8>);
-
 /// The program that a loader starts, its loader and its libraries, as the machine has them, and the libraries that those
 /// of Rust need: the simulated driver's are.
 fn dynamic() -> Result<Vec<File>> {
     let running = std::env::current_exe().context("the path of the running program")?;
     let mut paths = BTreeSet::from([DYNAMIC.to_owned()]);
     for program in [Path::new(DYNAMIC), &running] {
-        paths.extend(libraries(program)?);
+        paths.extend(loaded_by(program)?);
     }
-    let read = |path: &str| fs::read(path).with_context(|| format!("reading {path}"));
-    paths.into_iter().map(|path| Ok((path.clone(), read(&path)?))).collect()
+    paths.iter().map(|path| File::of_machine(path)).collect()
 }
 
-/// The loader and the libraries of a program.
-fn libraries(program: &Path) -> Result<Vec<String>> {
-    let output = Command::new("ldd").arg(program).output().context("running ldd, which comes with glibc")?;
-    let listed = String::from_utf8_lossy(&output.stdout);
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
-    let paths: Vec<_> = listed.lines().filter_map(path).collect();
-    if !output.status.success() || paths.len() < 2 {
-        let trouble = String::from_utf8_lossy(&output.stderr);
-        bail!("ldd names no loader and no library of {}: {listed}{trouble}", program.display());
-    }
-    Ok(paths)
-}
-
-/// The image as an OCI layout: the same bytes for the same files.
-fn layout(files: &[File]) -> Result<Vec<u8>> {
-    let layer = layer(files)?;
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let config = serde_json::to_vec(&json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": { "Entrypoint": ["/probe"], "Cmd": ["pause"], "Env": ["PATH=/"] },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-    }))?;
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    }))?;
-    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-    // What containerd's import reads the image's name from.
-    entry["annotations"] = json!({ "io.containerd.image.name": IMAGE });
-    let index = serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": [entry] }))?;
-
-    let mut archive = tar::Builder::new(Vec::new());
-    add_file(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    add_file(&mut archive, "index.json", 0o644, &index)?;
-    for blob in [&layer, &config, &manifest] {
-        let path = digest(blob).replace("sha256:", "blobs/sha256/");
-        add_file(&mut archive, &path, 0o644, blob)?;
-    }
-    Ok(archive.into_inner()?)
-}
-
-fn layer(files: &[File]) -> Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (path, content) in files {
-        add_file(&mut archive, path.trim_start_matches('/'), 0o755, content)?;
-    }
-    Ok(archive.into_inner()?)
-}
-
-/// A new header has no time, no owner and no user names, so the archive depends on nothing but its content.
-fn add_file(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(mode);
-    header.set_size(content.len() as u64);
-    archive.append_data(&mut header, path, content)?;
-    Ok(())
-}
-
-fn descriptor(media_type: &str, content: &[u8]) -> Value {
-    json!({ "mediaType": media_type, "digest": digest(content), "size": content.len() })
-}
-
-fn digest(content: &[u8]) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(content)))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::io::Read;
-
-    use super::*;
-
-    #[test]
-    fn every_digest_names_a_blob_that_has_it() {
-        let program = [("/probe".to_owned(), b"program".to_vec())];
-        let image = layout(&program).unwrap();
-        assert_eq!(image, layout(&program).unwrap(), "the image must not depend on when it was made");
-        let mut files = BTreeMap::new();
-        for entry in tar::Archive::new(image.as_slice()).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content).unwrap();
-            files.insert(entry.path().unwrap().to_string_lossy().into_owned(), content);
-        }
-        let blob = |descriptor: &Value| {
-            let digest = descriptor["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
-            let content = files.get(&format!("blobs/sha256/{digest}")).unwrap();
-            assert_eq!(hex(&Sha256::digest(content)), digest);
-            assert_eq!(descriptor["size"], content.len());
-            content.clone()
-        };
-        let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
-        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], IMAGE);
-        let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
-        let layer = blob(&manifest["layers"][0]);
-        let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
+fn image(files: Vec<File>) -> Image {
+    Image {
+        name: IMAGE.to_owned(),
+        entrypoint: vec!["/probe".to_owned()],
+        command: vec!["pause".to_owned()],
+        environment: vec!["PATH=/".to_owned()],
+        labels: Vec::new(),
+        layers: vec![files],
     }
 }

@@ -86,6 +86,7 @@ fn every_crate_outside_of_hack_has_its_arrows_listed() {
         "codegen",
         "e2e",
         "fake-nvml",
+        "images",
         "interruptions",
         "probe",
         "simulate",
