@@ -1,4 +1,4 @@
-//! The DeviceClasses that are installed with the drivers (`deploy/manifests/device-classes.yaml`).
+//! The DeviceClasses that are installed with the drivers (`deploy/chart/templates/device-classes.yaml`).
 
 /// Every whole NVIDIA GPU; the name and the meaning of NVIDIA's own class.
 pub const NVIDIA_GPU: &str = "gpu.nvidia.com";

@@ -40,7 +40,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Where the agent's kubeconfig lies inside the node. Its user is [`crate::AGENT_USER`].
+    /// Where the agent's kubeconfig lies inside the node. Its user is [`crate::AGENT_USER`], as the token of a pod on the
+    /// cluster's node says it.
     pub const AGENT_KUBECONFIG: &'static str = "/run/cluster/config/agent.kubeconfig";
 
     /// Where the admin's kubeconfig lies inside the node.
@@ -152,6 +153,25 @@ impl Cluster {
     /// What `kubectl` prints; when it fails, the error holds what it said.
     pub fn kubectl_output<S: AsRef<str>>(&self, arguments: &[S]) -> Result<String> {
         output_of(self.kubectl(arguments).stdin(Stdio::null()), "kubectl", arguments)
+    }
+
+    /// `helm` as admin, run inside, with the paths of [`Cluster::kubectl`]. What it keeps besides its releases goes with the
+    /// cluster.
+    pub fn helm<S: AsRef<str>>(&self, arguments: &[S]) -> Command {
+        let mut command = self.inside(&["--mount", "--net"], &[format!("{INSIDE_BIN}/helm")]);
+        command
+            .args(arguments.iter().map(AsRef::as_ref))
+            .env("KUBECONFIG", Self::ADMIN_KUBECONFIG)
+            .env("NO_PROXY", "*");
+        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(name, format!("{INSIDE}/tmp/helm"));
+        }
+        command
+    }
+
+    /// What `helm` prints; when it fails, the error holds what it said.
+    pub fn helm_output<S: AsRef<str>>(&self, arguments: &[S]) -> Result<String> {
+        output_of(self.helm(arguments).stdin(Stdio::null()), "helm", arguments)
     }
 
     /// Creates or updates the objects in `manifest`, in YAML or JSON.

@@ -14,6 +14,11 @@ use crate::layout::INSIDE;
 /// The user that Tessera's agent is.
 pub const AGENT_USER: &str = "system:serviceaccount:tessera-system:tessera-agent";
 
+/// The same on a node: only a token that is bound to a pod names the node, and a static one cannot.
+fn agent_on(node: &str) -> Identity {
+    Identity::service_account("tessera-system", "tessera-agent").on_node(node)
+}
+
 /// A user with a static token, and the kubeconfig that carries it.
 struct Account {
     kubeconfig: &'static str,
@@ -28,7 +33,6 @@ fn accounts(node: &str) -> Vec<Account> {
         account("kubelet", &format!("system:node:{node}"), &["system:nodes"]),
         account("kube-controller-manager", "system:kube-controller-manager", &[]),
         account("kube-scheduler", "system:kube-scheduler", &[]),
-        account("agent", AGENT_USER, &["system:serviceaccounts", "system:serviceaccounts:tessera-system"]),
     ]
 }
 
@@ -47,7 +51,8 @@ pub(crate) fn write(directory: &Path, node: &str, address: &str, service_address
             write_secret(&directory.join("admin.token"), token.as_bytes())?;
         }
     }
-    write_secret(&directory.join("tokens.csv"), tokens.as_bytes())
+    write_secret(&directory.join("tokens.csv"), tokens.as_bytes())?;
+    write_secret(&directory.join("agent.kubeconfig"), &impersonating(directory, address, &agent_on(node))?)
 }
 
 /// A kubeconfig that acts as `identity`, by the admin's right to impersonate.

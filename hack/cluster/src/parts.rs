@@ -21,7 +21,7 @@ use crate::version::KubernetesVersion;
 /// What [`Parts::ensure`] is busy with. Reported at the start of each step and about once a second during it.
 #[derive(Debug, Clone)]
 pub struct Building {
-    /// The part: `kubernetes`, `containerd`, `etcd`, `runc`, `cni` or `test image`.
+    /// The part: `kubernetes`, `helm`, `containerd`, `etcd`, `runc`, `cni` or `test image`.
     pub part: &'static str,
     /// Which step this is, counted from 1.
     pub step: usize,

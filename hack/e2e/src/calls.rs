@@ -1,7 +1,8 @@
-use std::path::Path;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use simulated_node::SimulatedNode;
+use tempfile::TempDir;
 use testkit::kubelet::Prepared;
 use testkit::{Claim, Plugin};
 use tokio::runtime::Runtime;
@@ -12,6 +13,9 @@ pub struct Calls {
     /// Keeps the connection while no call is under way.
     runtime: Runtime,
     plugin: Plugin,
+    /// Where the socket is reached by a path that is short enough for the kernel: the one through a node's root is not, with
+    /// an instance that is a UID.
+    _shortcut: TempDir,
 }
 
 impl Calls {
@@ -19,9 +23,12 @@ impl Calls {
     pub fn to(node: &SimulatedNode, instance: Option<&str>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let middle = instance.map(|instance| format!("-{instance}")).unwrap_or_default();
-        let socket = format!("var/lib/kubelet/plugins/{}/dra{middle}@kubelet.sock", Claim::DRIVER);
-        let plugin = runtime.block_on(Plugin::connect(Path::new(&node.cluster().node_root().join(socket))));
-        Self { runtime, plugin }
+        let directory = node.cluster().node_root().join("var/lib/kubelet/plugins").join(Claim::DRIVER);
+        let shortcut = tempfile::tempdir().unwrap();
+        let link = shortcut.path().join("plugin");
+        symlink(directory, &link).unwrap();
+        let plugin = runtime.block_on(Plugin::connect(&link.join(format!("dra{middle}@kubelet.sock"))));
+        Self { runtime, plugin, _shortcut: shortcut }
     }
 
     /// Prepares a claim. A call that fails as a whole is an error as the agent's reason is.

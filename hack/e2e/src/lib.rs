@@ -8,6 +8,7 @@ mod calls;
 mod events;
 mod manifests;
 mod team;
+mod traffic;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub use calls::Calls;
 pub use events::NodeEvent;
 pub use manifests::{claim, container, one_gpu, pod, request, request_of, template};
 pub use team::Team;
+pub use traffic::{Newest, Traffic};
 
 /// How long anything may take that a node does in a second or two; the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -62,12 +64,23 @@ pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
 
 /// The same, with these feature gates of Kubernetes off.
 pub fn without_features(name: &str, hardware: &str, gates: &[&str]) -> SimulatedNode {
+    node_of(name, hardware, gates, SimulatedNode::up)
+}
+
+/// A node of one's own on which nothing of Tessera is installed.
+pub fn bare(name: &str, hardware: &str) -> SimulatedNode {
+    node_of(name, hardware, &[], SimulatedNode::bare)
+}
+
+type Up = fn(&Options, &str, &mut dyn FnMut(&cluster::Progress)) -> anyhow::Result<SimulatedNode>;
+
+fn node_of(name: &str, hardware: &str, gates: &[&str], up: Up) -> SimulatedNode {
     // Two runs on one machine keep apart by their process ids.
     let name: ClusterName = format!("{name}-{}", std::process::id()).parse().unwrap();
     let mut last = String::new();
     let feature_gates = gates.iter().map(|gate| ((*gate).to_owned(), false)).collect();
     let options = Options { version: kubernetes(), feature_gates, ..Options::new(name) };
-    SimulatedNode::up(&options, hardware, &mut |step| {
+    up(&options, hardware, &mut |step| {
         let step = step.to_string();
         // The beginning tells the step, the rest the seconds.
         if step.get(..12) != last.get(..12) {

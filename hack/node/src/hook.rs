@@ -20,14 +20,19 @@ pub fn hook() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn build() -> Result<PathBuf> {
+/// The target for which the hook is built, and the flags for rustc that make it static there.
+pub fn hook_target() -> (String, Option<&'static str>) {
     let [musl, glibc] = ["musl", "gnu"].map(|libc| format!("{ARCH}-unknown-linux-{libc}"));
-    let (triple, flags) = if has(&musl) || add(&musl) {
+    if has(&musl) || add(&musl) {
         (musl, None)
     } else {
         eprintln!("no {musl} for this Rust (`rustup target add {musl}`): the hook is linked with the machine's glibc");
-        (glibc, Some("-C target-feature=+crt-static"))
-    };
+        (glibc, Some("-Ctarget-feature=+crt-static"))
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let (triple, flags) = hook_target();
     let target = target_directory()?;
     let mut cargo = in_workspace("cargo");
     cargo.args(["build", "--quiet", "--package", "tessera-hook", "--target", &triple, "--target-dir"]).arg(&target);

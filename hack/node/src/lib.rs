@@ -1,6 +1,7 @@
 //! A real Kubernetes node with simulated accelerators and Tessera on it: what the demo shows, what `cargo xtask cluster`
 //! hands out and what the end-to-end tests run on.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,20 +12,24 @@ use simulated_hardware::{Machine, Profile};
 mod agent;
 mod cuda;
 mod hook;
+mod image;
 mod kernel;
+mod manifests;
 mod programs;
+mod release;
 
 pub use agent::Agent;
-pub use hook::hook;
+pub use hook::{hook, hook_target};
+pub use image::image;
+pub use manifests::{helm, manifests, manifests_directory, render};
+pub use release::{NAMESPACE, Release, chart};
 
 /// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";
 
-/// Everything of Tessera that an admin installs before the agent.
-const MANIFESTS: [&str; 2] = [
-    include_str!("../../../deploy/manifests/agent-rbac.yaml"),
-    include_str!("../../../deploy/manifests/device-classes.yaml"),
-];
+/// Everything of Tessera that an admin installs before the agent. Read when it is needed: what renders them is built with
+/// this.
+const MANIFESTS: [&str; 4] = ["namespace.yaml", "agent-rbac.yaml", "admission-policy.yaml", "device-classes.yaml"];
 
 /// A node that is up.
 pub struct SimulatedNode {
@@ -38,14 +43,25 @@ impl SimulatedNode {
     /// # Errors
     /// As [`Cluster::up`]; nothing is left behind then.
     pub fn up(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
+        let node = Self::bare(options, profile, report)?;
+        for name in MANIFESTS {
+            let path = manifests_directory().join(name);
+            let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            node.cluster.apply(&manifest)?;
+        }
+        Ok(node)
+    }
+
+    /// The same without anything of Tessera, for those who install the chart ([`SimulatedNode::release`]).
+    ///
+    /// # Errors
+    /// As [`Cluster::up`]; nothing is left behind then.
+    pub fn bare(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
         let profile = Profile::named_or_at(profile)?;
         let library = simulated_hardware::library()?;
         let cluster = Cluster::up(options, report)?;
         let machine = Machine::create(&cluster.run_directory().join(HARDWARE), &profile, &library)?;
         cuda::install(&machine)?;
-        for manifest in MANIFESTS {
-            cluster.apply(manifest)?;
-        }
         Ok(Self { cluster, machine })
     }
 

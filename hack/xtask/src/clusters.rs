@@ -17,6 +17,9 @@ use crate::{builds, prerequisites};
 /// The cluster that is meant when none is named.
 pub(crate) const DEFAULT_NAME: &str = "main";
 
+/// How long an agent may take that takes seconds.
+const READY: Duration = Duration::from_secs(60);
+
 /// What to do with clusters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +38,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         name: Name,
         /// kubectl's arguments.
+        #[arg(last = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Run helm as admin.
+    Helm {
+        #[command(flatten)]
+        name: Name,
+        /// helm's arguments.
         #[arg(last = true, required = true)]
         arguments: Vec<String>,
     },
@@ -98,10 +109,22 @@ pub(crate) struct Up {
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: KubernetesVersion,
     /// Do not start tessera-agent.
-    #[arg(long, conflicts_with = "offer")]
+    #[arg(long, conflicts_with_all = ["offer", "install"])]
     no_agent: bool,
+    /// How the agent gets onto the node.
+    #[arg(long, value_enum, default_value = "process", value_name = "HOW")]
+    install: Installation,
     #[command(flatten)]
     flags: AgentFlags,
+}
+
+/// How the agent gets onto the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Installation {
+    /// As a process beside the kubelet, which `agent` starts and stops.
+    Process,
+    /// As a pod of its image, by the Helm chart.
+    Chart,
 }
 
 /// With what the agent is started; one that is started anew needs it again.
@@ -126,20 +149,35 @@ pub(crate) enum Offer {
 impl AgentFlags {
     /// Starts the agent, and before it the kernel that it needs for what it offers.
     fn start(&self, node: &SimulatedNode) -> Result<()> {
+        self.boot_kernel(node)?;
+        let arguments: Vec<_> = self.offer.iter().flat_map(|offer| ["--offer", offer.word()]).collect();
+        node.agent().start(&arguments)
+    }
+
+    /// The same by the chart, until it is ready.
+    fn install(&self, node: &SimulatedNode) -> Result<()> {
+        self.boot_kernel(node)?;
+        let offer: Vec<_> = self.offer.iter().map(|offer| offer.word()).collect();
+        node.release().install(&[&format!("offer={{{}}}", offer.join(","))])?;
+        node.release().wait_until_ready(READY)
+    }
+
+    fn boot_kernel(&self, node: &SimulatedNode) -> Result<()> {
         if self.offer.contains(&Offer::Passthrough) && !node.is_kernel_running()? {
             node.boot_kernel(&[])?;
         }
-        node.agent().start(&self.arguments())
+        Ok(())
     }
+}
 
-    /// As the agent reads them.
-    fn arguments(&self) -> Vec<&str> {
-        let word = |offer: &Offer| match offer {
-            Offer::Partitions => "partitions",
-            Offer::Passthrough => "passthrough",
-            Offer::Groups => "groups",
-        };
-        self.offer.iter().flat_map(|offer| ["--offer", word(offer)]).collect()
+impl Offer {
+    /// As the agent and the chart read it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Partitions => "partitions",
+            Self::Passthrough => "passthrough",
+            Self::Groups => "groups",
+        }
     }
 }
 
@@ -180,6 +218,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Kubectl { name, arguments } => {
             return interactive(&mut Cluster::open(&name.name)?.kubectl(&arguments));
         }
+        Command::Helm { name, arguments } => {
+            return interactive(&mut Cluster::open(&name.name)?.helm(&arguments));
+        }
         Command::Enter { name, command } => return interactive(&mut Cluster::open(&name.name)?.enter(&command)),
         Command::Load { name, image } => Cluster::open(&name.name)?.load_image(&image)?,
         Command::Agent { name, action, flags } => agent(&name.name, action, &flags)?,
@@ -199,10 +240,16 @@ fn start(up: &Up) -> Result<()> {
     options.version = up.kubernetes;
     options.mode = Mode::Detached;
     let mut reporter = Reporter::new();
-    let node = SimulatedNode::up(&options, &up.hardware, &mut |step| reporter.report(step))?;
-    if !up.no_agent {
-        up.flags.start(&node)?;
-        node.agent().wait_until_ready(Duration::from_secs(30))?;
+    let mut report = |step: &cluster::Progress| reporter.report(step);
+    if up.install == Installation::Chart {
+        let node = SimulatedNode::bare(&options, &up.hardware, &mut report)?;
+        up.flags.install(&node)?;
+    } else {
+        let node = SimulatedNode::up(&options, &up.hardware, &mut report)?;
+        if !up.no_agent {
+            up.flags.start(&node)?;
+            node.agent().wait_until_ready(READY)?;
+        }
     }
     let name = &up.name.name;
     println!("cluster {name} is up: cargo xtask cluster kubectl --name {name} -- get resourceslices");

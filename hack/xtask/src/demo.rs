@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use cluster::{ClusterName, Signal};
+use cluster::ClusterName;
 use simulated_hardware::{Machine, Profile};
 use simulated_node::SimulatedNode;
 
@@ -73,10 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     heading("Starting Kubernetes: API server, scheduler, controller manager, kubelet, etcd, containerd, runc");
     let name: ClusterName = format!("demo-{}", std::process::id()).parse()?;
     let mut reporter = Reporter::new();
-    let node = SimulatedNode::up(&cluster::Options::new(name), &options.hardware, &mut |step| reporter.report(step))?;
+    let node = SimulatedNode::bare(&cluster::Options::new(name), &options.hardware, &mut |step| reporter.report(step))?;
     let result = show(&node, &shown(&profile));
     if result.is_err() {
-        eprintln!("\nThe agent's log ends with:\n{}", node.agent().log_end());
+        eprintln!("\nThe agent's pods and its log:\n{}", node.release().trouble());
     }
     heading("Taking everything down");
     let down = node.down();
@@ -121,11 +121,14 @@ fn inspect(profile: &Profile) -> Result<()> {
 
 fn show(node: &SimulatedNode, pods: &[Shown]) -> Result<()> {
     let cluster = node.cluster();
-    heading("Starting tessera-agent on the node");
+    heading("Installing Tessera: helm upgrade --install tessera deploy/chart");
+    // Made before the time is taken: an admin has an image already.
+    simulated_node::image()?;
     let started = Instant::now();
-    node.agent().start(&[])?;
-    node.agent().wait_until_ready(Duration::from_secs(30))?;
+    node.release().install(&[])?;
+    node.release().wait_until_ready(Duration::from_secs(60))?;
     println!("    {:5.1} s  registered with the kubelet, slices published", started.elapsed().as_secs_f64());
+    kubectl(node, &["get", "pods", "--namespace", simulated_node::NAMESPACE])?;
 
     for Shown { name, manifest, claims, .. } in pods {
         heading(claims);
@@ -147,7 +150,6 @@ fn show(node: &SimulatedNode, pods: &[Shown]) -> Result<()> {
             println!("{}", cluster.kubectl_output(&["exec", name, "--", "/probe", "cat", path])?.trim_end());
         }
     }
-    node.agent().stop(Signal::TERM)?;
     Ok(())
 }
 

@@ -6,6 +6,8 @@ mod check;
 mod clusters;
 mod demo;
 mod hardware;
+mod image;
+mod manifests;
 mod prerequisites;
 mod report;
 mod simulate;
@@ -40,6 +42,10 @@ enum Command {
     Check,
     /// Generate the kubelet's protocols anew from their proto files.
     Generate,
+    /// Make the agent's image, an OCI archive, with its bill of materials.
+    Image(image::Options),
+    /// Render the chart into deploy/manifests.
+    Manifests,
     /// Start, look at and end one-node clusters.
     #[command(subcommand)]
     Cluster(clusters::Command),
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options),
         Command::Check => check::run(),
         Command::Generate => builds::cargo(&["run", "--quiet", "--package", "codegen"]),
+        Command::Image(options) => image::run(&options),
+        Command::Manifests => manifests::run(),
         Command::Cluster(command) => return clusters::run(command).unwrap_or_else(|error| failed(&error)),
         Command::Hardware(options) => hardware::run(&options),
     };

@@ -30,6 +30,7 @@ pub(crate) struct Recipe {
 pub(crate) fn recipes(version: KubernetesVersion) -> Result<Vec<Recipe>> {
     Ok(vec![
         kubernetes(version)?,
+        Recipe { programs: &[("helm.sh/helm/v4/cmd/helm", "helm")], ..plain("helm", 160) },
         Recipe {
             programs: &[
                 ("github.com/containerd/containerd/v2/cmd/containerd", "containerd"),

@@ -1,0 +1,60 @@
+//! What the chart tells the agent, held against what the agent can be told.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use simulated_node::render;
+use tessera_agent::cli::Arguments;
+
+/// Every value that becomes a variable of the agent's environment.
+const EVERYTHING: &[&str] = &[
+    "drivers.serve={nvidia,tpu}",
+    "offer={partitions,passthrough,groups}",
+    "drivers.tpu.accelerator=tpu-v5-lite-podslice",
+    "drivers.tpu.topology=4x8",
+    "drivers.tpu.iciResiliency=false",
+    "drivers.tpu.slice=slice-1",
+    "drivers.tpu.workerId=0",
+    "drivers.tpu.workerHostnames={a,b}",
+];
+
+#[test]
+fn every_flag_that_the_chart_uses_exists_and_every_flag_can_be_set() {
+    let rendered = render(EVERYTHING).unwrap();
+    let used: BTreeSet<_> = rendered
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- name: "))
+        .filter(|name| is_variable(name))
+        .collect();
+    let command = Arguments::command();
+    let run = command.find_subcommand("run").unwrap();
+    let known: BTreeSet<_> =
+        command.get_arguments().chain(run.get_arguments()).filter_map(|flag| flag.get_env()?.to_str()).collect();
+    assert_eq!(used, known);
+}
+
+fn is_variable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// By the agent itself, with the values that the chart gives.
+#[test]
+fn the_agent_takes_what_the_chart_tells_it() {
+    let rendered = render(EVERYTHING).unwrap();
+    let lines: Vec<_> = rendered.lines().map(str::trim).collect();
+    let variables = lines.windows(2).filter_map(|pair| {
+        let name = pair[0].strip_prefix("- name: ").filter(|name| is_variable(name))?;
+        Some((name, pair[1].strip_prefix("value: ")?.trim_matches('"')))
+    });
+    let command = Arguments::command().mut_subcommand("run", |run| run.no_binary_name(false));
+    let mut words = vec!["tessera-agent".to_owned(), "run".to_owned()];
+    let run = command.find_subcommand("run").unwrap();
+    for (name, value) in variables {
+        let mut flags = command.get_arguments().chain(run.get_arguments());
+        let flag = flags.find(|flag| flag.get_env().is_some_and(|env| env == name)).unwrap();
+        words.push(format!("--{}={value}", flag.get_long().unwrap()));
+    }
+    assert!(words.len() > 15, "{words:?}");
+    let read = command.clone().try_get_matches_from(&words);
+    assert!(read.is_ok(), "{}", read.unwrap_err());
+}

@@ -1,0 +1,122 @@
+//! Tessera installed by its chart: the agent is a pod of the image that is shipped.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Calls, Newest, PATIENCE, Team, Traffic, bare, eventually, request_of};
+use serde_json::{Value, json};
+use simulated_node::{NAMESPACE, SimulatedNode};
+use testkit::Claim;
+
+/// So many claims take turns, so that each stays prepared for a while.
+const CLAIMS: usize = 4;
+
+/// The agent that registered last.
+struct Registered<'a> {
+    node: &'a SimulatedNode,
+    connected: Option<(String, Calls)>,
+    /// In the order in which they came.
+    agents: Vec<String>,
+}
+
+impl Newest for Registered<'_> {
+    fn calls(&mut self) -> &Calls {
+        let newest = self.node.release().newest(Claim::DRIVER).expect("no agent has registered");
+        if self.connected.as_ref().is_none_or(|(instance, _)| *instance != newest) {
+            self.agents.push(newest.clone());
+            self.connected = Some((newest.clone(), Calls::to(self.node, Some(&newest))));
+        }
+        &self.connected.as_ref().unwrap().1
+    }
+}
+
+fn agent_pods(node: &SimulatedNode) -> Vec<Value> {
+    let pods = node.cluster().kubectl_output(&["get", "pods", "--namespace", NAMESPACE, "-o", "json"]).unwrap();
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    pods["items"].as_array().unwrap().clone()
+}
+
+fn stamps(node: &SimulatedNode) -> Vec<(Value, Value)> {
+    let stamp = |slice: &Value| (slice["metadata"]["uid"].clone(), slice["metadata"]["resourceVersion"].clone());
+    node.slices().unwrap().iter().map(stamp).collect()
+}
+
+#[test]
+fn a_node_is_served_upgraded_and_rolled_back_without_a_failed_prepare() {
+    let node = bare("chart", "h100x16");
+    let release = node.release();
+    let started = Instant::now();
+    release.install(&[]).unwrap();
+    release.wait_until_ready(PATIENCE).unwrap();
+    println!("{:?} from nothing to ready", started.elapsed());
+    node.wait_for_devices(16, PATIENCE).unwrap();
+    let pods = agent_pods(&node);
+    assert_eq!(pods.len(), 1);
+    assert_eq!(pods[0]["spec"]["priorityClassName"], "system-node-critical");
+
+    // Its container's loader finds the driver's libraries: by the hook, which the agent's pod has put on the node.
+    let team = Team::new(&node, "chart");
+    team.run_with_one_gpu("training", &["devices", "cat /etc/ld.so.conf.d/00-tessera.conf"]);
+    assert_eq!(team.gpus_seen("training", "main").len(), 1);
+
+    let slices = stamps(&node);
+    let devices = node.slices().unwrap()[0]["spec"]["devices"].clone();
+    // The last devices; the scheduler gives the first ones to pods.
+    let devices = devices.as_array().unwrap().iter().rev().take(CLAIMS);
+    let devices = devices.map(|device| device["name"].as_str().unwrap());
+    let claims: Vec<_> =
+        devices.enumerate().map(|(number, device)| team.allocate(&format!("claim-{number}"), device)).collect();
+
+    let over = AtomicBool::new(false);
+    let (traffic, agents) = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut newest = Registered { node: &node, connected: None, agents: Vec::new() };
+            (Traffic::until(&over, &claims, &mut newest), newest.agents)
+        });
+        let changes = scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            release.install(&["agent.log.filter=info\\,tessera_agent=debug"]).unwrap();
+            release.wait_until_ready(PATIENCE).unwrap();
+            // A pod besides, through the real kubelet, served by the new agent.
+            team.run_with_one_gpu("upgraded", &["devices"]);
+            release.roll_back().unwrap();
+            release.wait_until_ready(PATIENCE).unwrap();
+            team.run_with_one_gpu("rolled-back", &["devices"]);
+        });
+        let changed = changes.join();
+        over.store(true, Ordering::Relaxed);
+        let traffic = traffic.join().unwrap();
+        changed.unwrap();
+        traffic
+    });
+    println!("{} claims prepared, by {} agents", traffic.prepared, agents.len());
+    traffic.assert_whole();
+    assert_eq!(agents.len(), 3, "the first, the upgraded, the one from before again: {agents:?}");
+    assert!(!team.kubectl(&["get", "events"]).contains("FailedPrepareDynamicResources"));
+    assert_eq!(stamps(&node), slices, "not a single write");
+    assert!(claims.iter().all(|claim| team.files_of(&claim.uid).is_empty()));
+    // What the first agent prepared, the third undoes.
+    let uid = team.uid_of("training");
+    team.delete_pod("training");
+    eventually("the files of the claim are gone", || team.files_of(&uid).is_empty().then_some(()));
+}
+
+#[test]
+fn tpus_are_served_without_any_privilege() {
+    let node = bare("confined", "tpu-v5e");
+    node.release().install(&["drivers.serve={tpu}", "agent.hook.enabled=false"]).unwrap();
+    node.release().wait_until_ready(PATIENCE).unwrap();
+    let context = agent_pods(&node)[0]["spec"]["containers"][0]["securityContext"].clone();
+    let wanted = json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(context, wanted);
+    let team = Team::new(&node, "confined");
+    let chip = json!({"devices": {"requests": [request_of("tpu.google.com", "chip", &[])]}});
+    team.start("training", &chip, &["devices"]);
+    team.wait_running("training");
+    let uid = team.uid_of("training");
+    assert_eq!(team.files_of(&uid).len(), 2, "a CDI spec and a record");
+    team.delete_pod("training");
+    eventually("nothing is left", || team.files_of(&uid).is_empty().then_some(()));
+}

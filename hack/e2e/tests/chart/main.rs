@@ -1,0 +1,10 @@
+//! The chart: what it renders, and Tessera installed by it on a real node, as a pod of the image that is shipped.
+
+// Also in what the tests share, which clippy.toml does not reach.
+#![allow(clippy::unwrap_used)]
+
+mod admission;
+mod flags;
+mod installation;
+mod rendering;
+mod server;

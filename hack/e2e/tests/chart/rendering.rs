@@ -1,0 +1,80 @@
+//! What Helm makes of the chart.
+
+use simulated_node::{chart, helm, manifests, manifests_directory, render};
+
+#[test]
+fn the_chart_lints() {
+    let said = helm(&["lint", "--strict", chart().unwrap().to_str().unwrap()]).unwrap();
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+#[test]
+fn the_plain_manifests_are_what_the_chart_renders() {
+    let wanted = manifests().unwrap();
+    let there: Vec<_> = std::fs::read_dir(manifests_directory()).unwrap().flatten().collect();
+    assert_eq!(there.len(), wanted.len(), "run: cargo xtask manifests");
+    for (name, text) in wanted {
+        let found = std::fs::read_to_string(manifests_directory().join(&name)).unwrap_or_default();
+        assert_eq!(found, text, "{name}; run: cargo xtask manifests");
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_by_name() {
+    for (setting, told) in [
+        ("drivers.serve={amd}", "/drivers/serve/0"),
+        ("drivers.nvidia.name=GPU_", "/drivers/nvidia/name"),
+        ("offer={partition}", "/offer/0"),
+        ("agent.rescan=0", "/agent/rescan"),
+        ("agent.log.format=xml", "/agent/log/format"),
+        ("agent.image.digest=sha256:12", "/agent/image/digest"),
+        ("agent.host.root=host", "/agent/host/root"),
+        ("agent.privileged=maybe", "/agent/privileged"),
+        ("kubernetes.serviceHost=10.0.0.1", "/kubernetes/servicePort"),
+        ("drivers.tpu.topology=4by4", "/drivers/tpu/topology"),
+        ("networkPolicy.apiServerPorts={}", "/networkPolicy/apiServerPorts"),
+        ("agent.imagee.tag=1", "imagee"),
+        ("contoller.enabled=true", "contoller"),
+    ] {
+        let error = render(&[setting]).unwrap_err().to_string();
+        assert!(error.contains(told), "{setting}: {error}");
+    }
+}
+
+#[test]
+fn privilege_is_given_only_where_nvml_is_opened() {
+    // And the node's /dev with it.
+    for (settings, privileged, dev) in [
+        (&[][..], true, 1),
+        (&["drivers.serve={nvidia}"], true, 1),
+        (&["drivers.serve={tpu}"], false, 0),
+        (&["drivers.serve={tpu}", "agent.privileged=true"], true, 0),
+        (&["agent.privileged=false", "agent.runtimeClassName=nvidia"], false, 0),
+    ] {
+        let rendered = render(settings).unwrap();
+        assert_eq!(rendered.contains("privileged: true"), privileged, "{settings:?}");
+        // Of the init container, and of the agent where it is not privileged.
+        let confined = if privileged { 1 } else { 2 };
+        for line in ["allowPrivilegeEscalation: false", "drop:"] {
+            assert_eq!(rendered.matches(line).count(), confined, "{settings:?}: {line}");
+        }
+        assert_eq!(rendered.matches("readOnlyRootFilesystem: true").count(), 2, "{settings:?}");
+        assert_eq!(rendered.matches("mountPath: /dev\n").count(), dev, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_renamed_is_renamed_everywhere() {
+    let rendered = render(&["drivers.nvidia.name=gpu.example.com", "rbac.claimStatus=true"]).unwrap();
+    assert!(!rendered.contains("'gpu.nvidia.com'"));
+    for text in [
+        "device.driver == 'gpu.example.com' && device.attributes['gpu.example.com'].type == 'gpu'",
+        "variables.slice.spec.driver in ['gpu.example.com', 'tpu.google.com']",
+        "resourceNames: ['gpu.example.com', 'tpu.google.com']",
+        "value: \"gpu.example.com\"",
+    ] {
+        assert!(rendered.contains(text), "{text}");
+    }
+    let tpu = render(&["drivers.serve={tpu}"]).unwrap();
+    assert!(tpu.contains("name: tpu.google.com") && !tpu.contains("name: gpu.nvidia.com"));
+}

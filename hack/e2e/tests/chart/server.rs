@@ -1,0 +1,71 @@
+//! What a real API server says of the chart and of the examples. `--kubernetes 1.34` and the like choose another one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::bare;
+use serde_json::Value;
+use simulated_node::{NAMESPACE, SimulatedNode, render};
+
+/// What it says of some objects that it is not to keep: nothing but that it would take each, and no warning.
+fn ask(node: &SimulatedNode, what: &str, manifest: &str) {
+    fs::write(node.cluster().run_directory().join("asked.yaml"), manifest).unwrap();
+    let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", "/run/cluster/asked.yaml"];
+    let output = node.cluster().kubectl(&arguments).output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints.trim().is_empty(), "{what}: {complaints}");
+}
+
+#[test]
+fn the_server_takes_what_the_chart_renders_and_every_example() {
+    let node = bare("validated", "dgx-h100");
+    node.cluster().kubectl_output(&["create", "namespace", NAMESPACE]).unwrap();
+    for settings in [
+        &[][..],
+        &["drivers.serve={tpu}", "rbac.claimStatus=true"],
+        &["offer={partitions,passthrough,groups}", "drivers.nvidia.root=/run/nvidia/driver"],
+        &["agent.hook.enabled=false", "agent.hostPID=true", "agent.priorityClassName=system-cluster-critical"],
+        &["networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring", "agent.nodeSelector.a=b"],
+    ] {
+        ask(&node, &format!("{settings:?}"), &render(settings).unwrap());
+    }
+    // An expression that refers to what is not there is no error to the server when it is stored, but is told then.
+    node.release().install(&["agent.nodeSelector.nowhere=here"]).unwrap();
+    let policy = ["get", "validatingadmissionpolicy", "tessera-agent-slices", "-o", "json"];
+    e2e::eventually("the server's opinion of the policy", || {
+        let policy: Value = serde_json::from_str(&node.cluster().kubectl_output(&policy).unwrap()).unwrap();
+        let opinion = &policy["status"]["typeChecking"];
+        assert!(opinion["expressionWarnings"].is_null(), "{opinion}");
+        (policy["status"]["observedGeneration"] == policy["metadata"]["generation"]).then_some(())
+    });
+    // Examples use its classes.
+    for path in examples() {
+        ask(&node, &path.display().to_string(), &fs::read_to_string(&path).unwrap());
+    }
+    node.release().uninstall().unwrap();
+    let left = [
+        "get",
+        "clusterrole,validatingadmissionpolicy,deviceclass",
+        "-o",
+        "name",
+        "-l",
+        "app.kubernetes.io/name=tessera",
+    ];
+    assert_eq!(node.cluster().kubectl_output(&left).unwrap(), "");
+}
+
+/// The manifests of the examples; each has a folder with a README.
+fn examples() -> Vec<PathBuf> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    let mut manifests = Vec::new();
+    for folder in fs::read_dir(&all).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        assert!(folder.path().join("README.md").is_file(), "{} has no README", folder.path().display());
+        let files = fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path());
+        // The others are values for Helm.
+        manifests.extend(
+            files.filter(|path| path.extension().is_some_and(|end| end == "yaml") && !path.ends_with("values.yaml")),
+        );
+    }
+    assert!(manifests.len() > 5, "{manifests:?}");
+    manifests
+}

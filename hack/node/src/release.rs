@@ -1,0 +1,98 @@
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cluster::Cluster;
+
+use crate::SimulatedNode;
+
+/// Where the chart is installed.
+pub const NAMESPACE: &str = "tessera-system";
+pub(crate) const RELEASE: &str = "tessera";
+const DAEMON_SET: &str = "daemonset/tessera-agent";
+
+/// What the chart is told on every simulated node.
+const VALUES: &str = include_str!("release/values.yaml");
+
+/// The chart on a node, as an admin installs it: the agent is a pod of the image that is shipped.
+pub struct Release<'a> {
+    cluster: &'a Cluster,
+}
+
+impl SimulatedNode {
+    /// The chart on this node, installed or not.
+    pub fn release(&self) -> Release<'_> {
+        Release { cluster: self.cluster() }
+    }
+}
+
+/// The chart's directory.
+pub fn chart() -> Result<PathBuf> {
+    let chart = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/chart"));
+    chart.canonicalize().with_context(|| format!("finding the chart, {}", chart.display()))
+}
+
+impl Release<'_> {
+    /// Installs the chart, or upgrades what is installed, with these values (`offer={groups}`), as Helm's `--set` reads
+    /// them. Returns before the agent runs; see [`Release::wait_until_ready`].
+    pub fn install(&self, settings: &[&str]) -> Result<()> {
+        self.cluster.load_image(&crate::image()?)?;
+        let values = self.cluster.run_directory().join("values.yaml");
+        fs::write(&values, VALUES).with_context(|| format!("writing {}", values.display()))?;
+        let chart = chart()?;
+        let chart = chart.to_str().context("the repository's path is not UTF-8")?;
+        let mut arguments =
+            vec!["upgrade", RELEASE, chart, "--install", "--namespace", NAMESPACE, "--create-namespace"];
+        arguments.extend(["--values", "/run/cluster/values.yaml"]);
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        self.cluster.helm_output(&arguments).map(drop)
+    }
+
+    /// Goes back to the release before the last upgrade.
+    pub fn roll_back(&self) -> Result<()> {
+        self.cluster.helm_output(&["rollback", RELEASE, "--namespace", NAMESPACE]).map(drop)
+    }
+
+    /// Removes all that the chart brought.
+    pub fn uninstall(&self) -> Result<()> {
+        self.cluster.helm_output(&["uninstall", RELEASE, "--namespace", NAMESPACE]).map(drop)
+    }
+
+    /// Waits until the agent of the last release is registered and has published, and the one before it has gone.
+    pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
+        let timeout = format!("--timeout={}s", timeout.as_secs());
+        let arguments = ["rollout", "status", DAEMON_SET, "--namespace", NAMESPACE, &timeout];
+        self.cluster.kubectl_output(&arguments).map(drop).map_err(|error| {
+            error.context(format!("the agent does not become ready; its pods and its log:\n{}", self.trouble()))
+        })
+    }
+
+    /// The instance (the UID of the pod) of the agent that registered a driver with the kubelet last.
+    pub fn newest(&self, driver: &str) -> Option<String> {
+        let told = format!("registered with the kubelet driver={driver}");
+        let mut found = Vec::new();
+        for pod in fs::read_dir(self.cluster.node_root().join("var/log/pods")).into_iter().flatten().flatten() {
+            let name = pod.file_name().to_string_lossy().into_owned();
+            let Some(("tessera-system", rest)) = name.split_once('_') else { continue };
+            let Some((_, uid)) = rest.rsplit_once('_') else { continue };
+            for log in fs::read_dir(pod.path().join("agent")).into_iter().flatten().flatten() {
+                let text = fs::read_to_string(log.path()).unwrap_or_default();
+                // Each line begins with its time, in a form that sorts.
+                let line = text.lines().rfind(|line| line.contains(&told)).map(str::to_owned);
+                found.extend(line.map(|line| (line, uid.to_owned())));
+            }
+        }
+        found.into_iter().max().map(|(_, uid)| uid)
+    }
+
+    /// What a person needs to see when it does not work.
+    pub fn trouble(&self) -> String {
+        let say = |arguments: &[&str]| {
+            let arguments = [arguments, &["--namespace", NAMESPACE]].concat();
+            self.cluster.kubectl_output(&arguments).unwrap_or_else(|error| format!("{error:#}\n"))
+        };
+        [say(&["describe", "pods"]), say(&["logs", DAEMON_SET, "--all-containers", "--tail=20", "--ignore-errors"])]
+            .concat()
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask manifests`.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::prerequisites;
+
+/// Renders the chart into the plain manifests, and removes those of templates that are gone.
+pub(crate) fn run() -> Result<()> {
+    prerequisites::ensure()?;
+    let (directory, wanted) = (simulated_node::manifests_directory(), simulated_node::manifests()?);
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    for entry in fs::read_dir(&directory).with_context(|| format!("listing {}", directory.display()))?.flatten() {
+        if !wanted.contains_key(&*entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
+    for (name, text) in wanted {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
