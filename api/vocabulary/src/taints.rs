@@ -2,3 +2,6 @@
 
 /// The device is published since a claim holds it, but the hardware no longer answers.
 pub const LOST: &str = "tessera.dev/lost";
+
+/// Pods have the device without a claim, by way of the device plugin.
+pub const LENT: &str = "tessera.dev/lent";

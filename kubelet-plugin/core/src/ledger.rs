@@ -6,10 +6,22 @@ use tessera_vocabulary::{DeviceName, PciAddress};
 
 use crate::{ClaimRef, ClaimUid, PreparedDevice, Record, StoredRecord, Use};
 
-/// Which claim has what: the one truth about who holds a device on this node.
+/// Which claim, and which other pod, has what: the one truth about who holds a device on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     records: BTreeMap<ClaimUid, StoredRecord>,
+    /// What pods have by way of the kubelet's device plugins, by the id of the unit. The kubelet keeps this over restarts,
+    /// and tells it, so that no record of it is needed.
+    loans: BTreeMap<String, Loan>,
+}
+
+/// A unit that pods have by way of a device plugin, without a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loan {
+    /// The extended resource that pods ask for, such as `nvidia.com/gpu`.
+    pub resource: String,
+    /// What of the hardware it takes.
+    pub uses: Vec<Use>,
 }
 
 impl Ledger {
@@ -41,6 +53,28 @@ impl Ledger {
             .map(|record| &record.claim)
     }
 
+    /// The claim that has something of what would be used.
+    pub(crate) fn claimant(&self, wanted: &[Use]) -> Option<&ClaimRef> {
+        let excludes = |held: &PreparedDevice| wanted.iter().any(|one| held.excludes(one));
+        self.records().find(|record| record.holds().any(excludes)).map(|record| &record.claim)
+    }
+
+    /// What pods have without a claim, by the id of the unit.
+    pub fn loans(&self) -> &BTreeMap<String, Loan> {
+        &self.loans
+    }
+
+    /// Says anew what pods have without a claim. Gives back what was said before.
+    pub fn lend(&mut self, loans: BTreeMap<String, Loan>) -> BTreeMap<String, Loan> {
+        std::mem::replace(&mut self.loans, loans)
+    }
+
+    /// The loan that has something of what would be used, but for that of a unit itself: pods may share it.
+    pub(crate) fn lent(&self, wanted: &[Use], but: Option<&str>) -> Option<&Loan> {
+        let taken = |loan: &Loan| loan.uses.iter().any(|held| wanted.iter().any(|one| held.excludes(one)));
+        self.loans.iter().find(|(id, loan)| but != Some(id.as_str()) && taken(loan)).map(|(_, loan)| loan)
+    }
+
     /// The devices that some claim holds and how they are published, by name.
     pub fn held_as_published(&self) -> BTreeMap<&DeviceName, (&PreparedDevice, &Device)> {
         let held = self.records().flat_map(Record::holds);
@@ -52,10 +86,11 @@ impl Ledger {
         self.records().flat_map(Record::holds).map(|device| device.device.clone()).collect()
     }
 
-    /// Every accelerator that some claim has, or a part of it.
+    /// Every accelerator that some claim or some other pod has, or a part of it.
     pub fn accelerators_in_use(&self) -> BTreeSet<DeviceName> {
-        let uses = self.records().flat_map(Record::holds).flat_map(PreparedDevice::uses);
-        uses.map(|one| one.accelerator).collect()
+        let claimed = self.records().flat_map(Record::holds).flat_map(PreparedDevice::uses);
+        let lent = self.loans.values().flat_map(|loan| loan.uses.iter().cloned());
+        claimed.chain(lent).map(|one| one.accelerator).collect()
     }
 
     /// What was done to the hardware for claims, or begun, of which another ledger, a later one, says nothing any more.

@@ -17,10 +17,11 @@ mod standing;
 mod steps;
 #[cfg(test)]
 mod testing;
+mod units;
 
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Loan};
 pub use offers::Offering;
 pub use plan::{Identity, Part, Refusal, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};
@@ -30,3 +31,4 @@ pub use record::{Answer, PreparedDevice, Record, StoredRecord, Unreadable, Use};
 pub use slices::{Features, dropped_features, slices};
 pub use standing::{Doubts, InUse, stands};
 pub use steps::{Executor, Failed, Step, execute, repair, revert};
+pub use units::{State, Unit, UnitKind};

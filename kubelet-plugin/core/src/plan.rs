@@ -34,6 +34,17 @@ pub enum Refusal {
         /// The claim that holds it.
         holder: String,
     },
+    /// Pods have it without a claim, by way of the device plugin.
+    #[error(
+        "device {device} is used by pods that asked for {resource}; delete the claim's pods so that the scheduler \
+         chooses another device"
+    )]
+    Lent {
+        /// The device.
+        device: DeviceName,
+        /// The extended resource that they asked for.
+        resource: String,
+    },
     /// The node lacks something that the container needs.
     #[error("device {device}: {cause}")]
     Unusable {
@@ -313,6 +324,12 @@ fn usable<'a>(
         }
         _ => {}
     }
+    match ledger.lent(&offer.uses(), None) {
+        Some(loan) if !allocation.admin_access => {
+            return Err(Refusal::Lent { device: device(), resource: loan.resource.clone() });
+        }
+        _ => {}
+    }
     match offer.obstacle(inventory.offering(), ledger) {
         Some(cause) => Err(Refusal::Unusable { device: device(), cause }),
         None => Ok(offer),
@@ -340,7 +357,7 @@ mod tests {
     use cdi::DeviceNode;
 
     use super::*;
-    use crate::testing::{allocation, claim_ref, gpus, granted, identity, ledger};
+    use crate::testing::{allocation, claim_ref, gpus, granted, identity, ledger, loan};
 
     fn admin(request: &str, bus: u8) -> Allocation {
         Allocation { admin_access: true, ..allocation(request, bus) }
@@ -370,6 +387,8 @@ mod tests {
         let nobody = Ledger::default();
         let ledger = ledger([plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &nobody).unwrap()]);
         let lost = gpus(&[2]).unreachable("its driver no longer answers for it");
+        let mut lent = Ledger::default();
+        lent.lend([loan(1)].into());
         let texts: Vec<_> = [
             plan_with("uid-2", &[allocation("a", 9)], &gpus(&[1]), &ledger),
             plan_with("uid-2", &[allocation("a", 2)], &lost, &ledger),
@@ -377,6 +396,7 @@ mod tests {
             plan(&identity(), &claim_ref("uid-2"), &granted(&[allocation("a", 2)]), &gpus(&[2]), &ledger, |_| {
                 Err("no node".to_owned())
             }),
+            plan_with("uid-2", &[allocation("a", 1)], &gpus(&[1]), &lent),
         ]
         .into_iter()
         .map(|result| result.unwrap_err().to_string())
@@ -387,6 +407,7 @@ mod tests {
             plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &ledger).is_ok(),
             "its own device is no obstacle"
         );
+        assert!(plan_with("uid-2", &[admin("watch", 1)], &gpus(&[1]), &lent).is_ok(), "it only watches");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Default for Features {
 /// there. There is always one: a slice without devices says that the driver is alive and has nothing. The generation of
 /// the pool is left at 0; `reconcile` sets it.
 ///
-/// A lost device carries a taint; where the server drops taints, it is withheld instead, unless a claim holds it: an
+/// A lost device carries a taint, and so does one that pods have without a claim; where the server drops taints, it is withheld instead, unless a claim holds it: an
 /// allocated device must not vanish, and nobody else can be given it. A device that a claim holds and that was not seen
 /// since the agent started is lost too; the ledger knows how it was published.
 ///
@@ -61,14 +61,15 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         let described = before.map_or_else(|| api_device(offer, inventory, ledger), |(_, before)| (*before).clone());
         let consumes_counters = counters.as_ref().map(|counters| counters.consumption(offer));
         let device = ApiDevice { consumes_counters, ..described };
-        marked(device, *offer.condition() != Condition::Ready, features)
+        let lost = *offer.condition() != Condition::Ready;
+        marked(device, Marks { lost, lent: ledger.lent(&offer.uses(), None).is_some() }, features)
     });
     let unseen: Vec<_> = published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
     let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
     let unseen = unseen.iter().enumerate().map(|(index, (held, device))| {
         let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
         // A group whose members are grouped otherwise by now is as good as it was.
-        marked(ApiDevice { consumes_counters, ..(*device).clone() }, inventory.check(held).is_err(), features)
+        marked(ApiDevice { consumes_counters, ..(*device).clone() }, Marks { lost: inventory.check(held).is_err(), lent: false }, features)
     });
     let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
@@ -116,7 +117,8 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
             What::Passthrough(_) => offering.passthrough,
             What::Group(_) => offering.groups,
         };
-        offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !lost(offer))
+        let marked = || lost(offer) || ledger.lent(&offer.uses(), None).is_some();
+        offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !marked())
     };
     let offered: Vec<_> = inventory.offers().filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
@@ -160,9 +162,20 @@ pub(crate) fn api_device(offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledg
     }
 }
 
+/// Why new pods should keep off a device.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// It does not answer.
+    lost: bool,
+    /// Pods have it without a claim.
+    lent: bool,
+}
+
 /// The same with its taints.
-fn marked(device: ApiDevice, lost: bool, features: Features) -> ApiDevice {
-    ApiDevice { taints: (lost && features.device_taints).then(|| vec![taint(taints::LOST)]), ..device }
+fn marked(device: ApiDevice, marks: Marks, features: Features) -> ApiDevice {
+    let keys = [(marks.lost, taints::LOST), (marks.lent, taints::LENT)];
+    let taints: Vec<_> = keys.into_iter().filter(|(is_so, _)| *is_so).map(|(_, key)| taint(key)).collect();
+    ApiDevice { taints: (!taints.is_empty() && features.device_taints).then_some(taints), ..device }
 }
 
 fn attribute(value: AttributeValue) -> DeviceAttribute {
@@ -205,7 +218,7 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{allocation, claim_ref, gpu, gpus, granted, identity, ledger, pool, record};
+    use crate::testing::{allocation, claim_ref, gpu, gpus, granted, identity, ledger, loan, pool, record};
 
     fn nobody() -> Ledger {
         Ledger::default()
@@ -259,6 +272,28 @@ mod tests {
         assert_eq!(names_and_taints(Features::default(), &other, first()), [(two.clone(), false), (one.clone(), true)]);
         assert_eq!(names_and_taints(without, &other, first()), [(two.clone(), false), (one, false)]);
         assert_eq!(names_and_taints(Features::default(), &other, nobody()), [(two, false)]);
+    }
+
+    #[test]
+    fn what_pods_have_without_a_claim_is_tainted_or_withheld() {
+        let mut ledger = nobody();
+        ledger.lend([loan(1)].into());
+        let offering = Offering { groups: true, ..Offering::NOTHING };
+        let found = tessera_driver::Discovery { accelerators: vec![gpu(1), gpu(2)], ..Default::default() };
+        let inventory = Inventory::new(offering).after(&found, &Default::default());
+        let taints = |features| -> Vec<(String, Vec<String>)> {
+            let slices = slices(&pool(), &inventory, features, &ledger);
+            let devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+            let keys = |device: &ApiDevice| device.taints.iter().flatten().map(|taint| taint.key.clone()).collect();
+            devices.map(|device| (device.name.chars().take(16).collect(), keys(device))).collect()
+        };
+        let device = |name: &str, taints: &[&str]| (name.to_owned(), taints.iter().map(ToString::to_string).collect());
+        let (one, two) = (device("gpu-0000-01-00-0", &[taints::LENT]), device("gpu-0000-02-00-0", &[]));
+        let both: (String, Vec<String>) = device("group-2-0000-01-", &[taints::LENT]);
+        let all = taints(Features::default());
+        assert_eq!(all[..2], [one, two.clone()]);
+        assert_eq!(all[2].1, both.1, "of which it is a member: {all:?}");
+        assert_eq!(taints(Features { device_taints: false, ..Features::default() }), [two]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia, tpu};
 use tessera_vocabulary::{DriverName, PciAddress};
 
 use crate::{
-    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, NodeIdentity, Offering, Part, Pool, Record,
-    StoredRecord, plan,
+    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, Loan, NodeIdentity, Offering, Part, Pool, Record,
+    StoredRecord, Use, plan,
 };
 
 /// An H100 on a bus of its own.
@@ -84,6 +84,13 @@ pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
     let mut ledger = Ledger::default();
     records.into_iter().for_each(|record| ledger.insert(StoredRecord::encode(record).unwrap()));
     ledger
+}
+
+/// A GPU that pods have by way of the device plugin.
+pub(crate) fn loan(bus: u8) -> (String, Loan) {
+    let gpu = gpu(bus);
+    let uses = vec![Use { accelerator: gpu.name(), placement: None }];
+    (gpu.uuid().to_owned(), Loan { resource: "nvidia.com/gpu".to_owned(), uses })
 }
 
 /// One GPU for a request.
