@@ -9,6 +9,7 @@ mod group;
 mod grouping;
 mod islands;
 mod links;
+mod nearest;
 mod place;
 #[cfg(test)]
 mod testing;
@@ -18,4 +19,5 @@ mod tests;
 pub use group::{Group, GroupKind};
 pub use grouping::groups;
 pub use links::{Fabric, FabricDomain, Links};
+pub use nearest::nearest;
 pub use place::{FabricKind, Place, places};
