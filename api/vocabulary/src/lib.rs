@@ -6,6 +6,7 @@
 
 mod device_name;
 mod driver_name;
+mod extended_resources;
 mod pci;
 
 pub mod attributes;
@@ -15,6 +16,7 @@ pub mod taints;
 
 pub use device_name::{DeviceName, InvalidDeviceName};
 pub use driver_name::{DriverName, InvalidDriverName};
+pub use extended_resources::ExtendedResources;
 pub use pci::{InvalidPciAddress, PciAddress};
 
 /// The domain of the names that mean the same on every vendor.

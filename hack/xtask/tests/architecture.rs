@@ -17,9 +17,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-hook", &[]),
     ("tessera-driver", &["cdi", "tessera-hook", "tessera-nvml", "tessera-vocabulary"]),
     ("tessera-core", &["cdi", "tessera-config", "tessera-driver", "tessera-vocabulary"]),
+    ("tessera-device-plugin", &["cdi", "tessera-core", "tessera-driver", "tessera-vocabulary"]),
     (
         "tessera-agent",
-        &["cdi", "tessera-config", "tessera-core", "tessera-driver", "tessera-kubelet-api", "tessera-vocabulary"],
+        &[
+            "cdi",
+            "tessera-config",
+            "tessera-core",
+            "tessera-device-plugin",
+            "tessera-driver",
+            "tessera-kubelet-api",
+            "tessera-vocabulary",
+        ],
     ),
 ];
 
