@@ -5,14 +5,26 @@ use std::sync::Arc;
 use tessera_driver::nvidia::{Nvidia, NvidiaWorkbench, Session};
 use tessera_driver::tpu::{NodeLabels, Tpu};
 use tessera_driver::{Backend, NoWork, Workbench};
-use tessera_vocabulary::DriverName;
+use tessera_vocabulary::{DriverName, ExtendedResources};
 
 use crate::cli::HardwareOptions;
 
 /// Every backend, in the order in which their devices are printed.
 const BACKENDS: &[Row] = &[
-    Row { word: "nvidia", name: |options| &options.nvidia_driver_name, open: nvidia, reads_labels: false },
-    Row { word: "tpu", name: |options| &options.tpu.tpu_driver_name, open: tpu, reads_labels: true },
+    Row {
+        word: "nvidia",
+        name: |options| &options.nvidia_driver_name,
+        open: nvidia,
+        resources: ExtendedResources::NVIDIA,
+        reads_labels: false,
+    },
+    Row {
+        word: "tpu",
+        name: |options| &options.tpu.tpu_driver_name,
+        open: tpu,
+        resources: ExtendedResources::GOOGLE,
+        reads_labels: true,
+    },
 ];
 
 /// One family of accelerators, which has a DRA driver of its own.
@@ -24,6 +36,8 @@ pub(crate) struct Row {
     name: fn(&HardwareOptions) -> &DriverName,
     /// The ways to the hardware.
     open: fn(&HardwareOptions, &NodeLabels) -> Ways,
+    /// What its devices are called by those who ask without a claim.
+    pub(crate) resources: ExtendedResources,
     /// Whether the labels of the node tell it something.
     pub(crate) reads_labels: bool,
 }

@@ -14,6 +14,7 @@ use tessera_core::{
     Refusal, StoredRecord, allocations, complete, execute, plan, repair,
 };
 use tessera_driver::{Host, WorkError};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::api::{self, ClaimReadError};
@@ -36,6 +37,8 @@ pub(crate) struct Claims {
     observed: Observed,
     disk: Disk,
     works: Works,
+    /// Whether it is known what pods have without a claim.
+    loans_known: watch::Receiver<bool>,
     /// Claims that are being worked on.
     busy: Locks<ClaimUid>,
     metrics: Metrics,
@@ -57,6 +60,8 @@ pub(crate) enum OperationError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Name(#[from] cdi::InvalidName),
+    #[error("the kubelet has not told yet which devices pods have without a claim; this is tried again")]
+    LoansUnknown,
     #[error("an internal error; see the agent's log")]
     Internal,
 }
@@ -69,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) observed: Observed,
     pub(crate) disk: Disk,
     pub(crate) works: Works,
+    pub(crate) loans_known: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -76,8 +82,9 @@ pub(crate) struct Parts {
 impl Claims {
     /// Takes over what an earlier agent left: running containers rely on it, and nobody repeats its calls.
     pub(crate) fn take_over(parts: Parts) -> Result<Self, OperationError> {
-        let Parts { identity, host, client, observed, disk, works, metrics, notices } = parts;
-        let claims = Self { identity, host, client, observed, disk, works, busy: Locks::default(), metrics, notices };
+        let Parts { identity, host, client, observed, disk, works, loans_known, metrics, notices } = parts;
+        let busy = Locks::default();
+        let claims = Self { identity, host, client, observed, disk, works, loans_known, busy, metrics, notices };
         let prepared = claims.in_ledger(|ledger| Ok(ledger.ledger().records().count()))?;
         info!(driver = %claims.identity.driver, claims = prepared, "took over the ledger");
         claims.sweep(true);
@@ -270,12 +277,15 @@ impl Claims {
 
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
     fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Record, OperationError> {
+        if !*self.loans_known.borrow() {
+            return Err(OperationError::LoansUnknown);
+        }
         self.in_ledger(|ledger| {
             // Borrowed after the ledger: reading what another agent undid has changed it. The other way round, two calls
             // and a look at the hardware could wait for each other, too.
             let observed = self.observed.borrow();
             let inventory = observed.as_ref().unwrap_or(&NOTHING);
-            let edits = |part: Part<'_>| self.edits(part);
+            let edits = |part: Part<'_>| edits(part, &self.host);
             let record = plan(&self.identity, claim, granted, inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
@@ -295,7 +305,7 @@ impl Claims {
         self.in_ledger(|ledger| {
             let observed = self.observed.borrow();
             let inventory = observed.as_ref().unwrap_or(&NOTHING);
-            let edits = |part: Part<'_>| self.edits(part);
+            let edits = |part: Part<'_>| edits(part, &self.host);
             let record = complete(&self.identity, record, granted, inventory, ledger.ledger(), edits)?;
             keep(ledger, record)
         })
@@ -304,24 +314,6 @@ impl Claims {
     fn describe(&self, record: Record) -> Result<Vec<Answer>, OperationError> {
         execute(&self.disk, &record.steps(&self.identity)?).map_err(|failed| failed.cause)?;
         Ok(answers(&record))
-    }
-
-    fn edits(&self, part: Part<'_>) -> Result<cdi::ContainerEdits, String> {
-        match part {
-            Part::Whole(accelerator) => accelerator.container_edits(&self.host).map_err(|error| error.to_string()),
-            Part::Partition(accelerator, shape, made) => {
-                accelerator.partition_edits(shape, made, &self.host).map_err(|error| error.to_string())
-            }
-            Part::Passthrough(accelerator, ways, config) => {
-                let first = match config.iommu.backend_policy {
-                    IommuBackendPolicy::PreferIommuFd => ways.iommufd().or_else(|| ways.legacy()),
-                    IommuBackendPolicy::LegacyOnly => ways.legacy(),
-                };
-                let interface =
-                    first.ok_or("VFIO offers no way to it; load vfio-pci, or let the config prefer iommufd")?;
-                Ok(accelerator.passthrough_edits(&interface, config.iommu.enable_api_device, &self.host))
-            }
-        }
     }
 
     fn in_ledger<T>(
@@ -377,6 +369,24 @@ struct Repeated(bool);
 
 fn answers(record: &Record) -> Vec<Answer> {
     record.devices.iter().map(PreparedDevice::answer).collect()
+}
+
+/// What a container needs of a part.
+pub(crate) fn edits(part: Part<'_>, host: &Host) -> Result<cdi::ContainerEdits, String> {
+    match part {
+        Part::Whole(accelerator) => accelerator.container_edits(host).map_err(|error| error.to_string()),
+        Part::Partition(accelerator, shape, made) => {
+            accelerator.partition_edits(shape, made, host).map_err(|error| error.to_string())
+        }
+        Part::Passthrough(accelerator, ways, config) => {
+            let first = match config.iommu.backend_policy {
+                IommuBackendPolicy::PreferIommuFd => ways.iommufd().or_else(|| ways.legacy()),
+                IommuBackendPolicy::LegacyOnly => ways.legacy(),
+            };
+            let interface = first.ok_or("VFIO offers no way to it; load vfio-pci, or let the config prefer iommufd")?;
+            Ok(accelerator.passthrough_edits(&interface, config.iommu.enable_api_device, host))
+        }
+    }
 }
 
 /// What is known of a claim that is prepared again.

@@ -136,6 +136,18 @@ pub struct RunOptions {
     /// The kubelet's directory; must be the same path inside and outside of the agent's container.
     #[arg(long, env = "TESSERA_KUBELET_DIR", default_value = "/var/lib/kubelet", value_name = "DIR")]
     pub kubelet_dir: PathBuf,
+    /// By which of the kubelet's APIs this node offers its devices.
+    ///
+    /// The device plugin offers nvidia.com/gpu, nvidia.com/mig-* and google.com/tpu, as the vendors' own plugins do; containers
+    /// get their devices by CDI. Whichever way a pod has a device, the other way does not offer it meanwhile: what a claim holds is
+    /// unhealthy to the device plugin, and what pods have without a claim is tainted in the slices, and no claim is prepared with
+    /// it. To change what a node offers, start the agent anew with another value: pods keep what they have.
+    #[arg(long, env = "TESSERA_API", value_enum, default_value_t = OfferedBy::Dra, value_name = "API")]
+    pub api: OfferedBy,
+    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing. What the agent has flags of its own
+    /// for is ignored and said in the log. Read when the agent starts.
+    #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// What tells this agent's sockets from those of another one on the node, while one replaces the other: the UID of
     /// its pod. Letters, digits and -, at most 63.
     #[arg(long, env = "POD_UID", value_name = "UID", value_parser = instance)]
@@ -167,6 +179,24 @@ pub struct RunOptions {
     /// How to log.
     #[arg(long, env = "TESSERA_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// By which of the kubelet's APIs a node offers its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OfferedBy {
+    /// By Dynamic Resource Allocation: claims.
+    Dra,
+    /// By the device plugin API: extended resources. Claims that hold devices keep them, and nothing else is published.
+    DevicePlugin,
+    /// By both, each device to whoever asks first.
+    Both,
+}
+
+impl OfferedBy {
+    /// Whether the device plugin API is served.
+    pub fn device_plugin(self) -> bool {
+        self != Self::Dra
+    }
 }
 
 /// Whether and where to serve HTTP.

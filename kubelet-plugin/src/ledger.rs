@@ -1,15 +1,16 @@
 //! The ledger in memory, true to the records on disk and shared with another agent on the node: while one replaces the
 //! other, the kubelet may call either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tessera_core::{ClaimUid, Ledger, StoredRecord};
+use tessera_core::{ClaimUid, Ledger, Loan, StoredRecord};
 use tessera_vocabulary::DeviceName;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::hardware::Hardware;
@@ -39,6 +40,10 @@ pub(crate) struct SharedLedger {
     known: Mutex<Known>,
     /// Who is to know of what another agent undid, once there is one.
     hardware: OnceLock<Hardware>,
+    /// Marked with each change, also those of another agent once they are read.
+    changed: watch::Sender<()>,
+    /// Marked with each change of what is lent.
+    lent: watch::Sender<()>,
     metrics: Metrics,
     notices: Notices,
 }
@@ -82,7 +87,8 @@ impl SharedLedger {
         let (changes, alive) = (open("changes")?, open(ALIVE)?);
         alive.lock_shared().map_err(|source| StoreError::new(store.directory().join(ALIVE), source))?;
         let (known, hardware) = (Mutex::default(), OnceLock::new());
-        let shared = Self { store, boot_id, changes, _alive: alive, known, hardware, metrics, notices };
+        let (changed, lent) = (watch::Sender::new(()), watch::Sender::new(()));
+        let shared = Self { store, boot_id, changes, _alive: alive, known, hardware, changed, lent, metrics, notices };
         shared.exclusively(|_| ())?;
         Ok(shared)
     }
@@ -91,6 +97,16 @@ impl SharedLedger {
     /// until the next look, and handed out. To be called before anything else is done with the ledger.
     pub(crate) fn tell(&self, hardware: Hardware) {
         let _ = self.hardware.set(hardware);
+    }
+
+    /// Hears of each change, be it of claims or of what is lent.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Hears of each change of what is lent.
+    pub(crate) fn lent(&self) -> watch::Receiver<()> {
+        self.lent.subscribe()
     }
 
     /// Works with the ledger while no other agent does. Nothing in it may wait for anything but files.
@@ -153,7 +169,10 @@ impl SharedLedger {
         if known.changes != Some(changes) {
             let loaded = self.store.load(&self.boot_id)?;
             loaded.notices.into_iter().for_each(|notice| self.notices.tell(notice));
-            let before = std::mem::replace(&mut known.ledger, loaded.ledger);
+            let mut before = std::mem::replace(&mut known.ledger, loaded.ledger);
+            // What is lent stands in no record.
+            known.ledger.lend(before.lend(BTreeMap::new()));
+            self.changed.send_replace(());
             if let Some(hardware) = self.hardware.get() {
                 before.work_that_is_not_in(&known.ledger).for_each(|work| hardware.undone(work));
             }
@@ -196,6 +215,7 @@ impl Transaction<'_> {
         self.shared.announce(self.known)?;
         self.shared.store.write(&stored)?;
         self.known.ledger.insert(stored);
+        self.shared.changed.send_replace(());
         Ok(())
     }
 
@@ -213,7 +233,17 @@ impl Transaction<'_> {
         self.shared.announce(self.known)?;
         self.shared.store.remove(uid)?;
         self.known.ledger.remove(uid);
+        self.shared.changed.send_replace(());
         Ok(())
+    }
+
+    /// Says anew what pods have without a claim. On no disk: the kubelet keeps it.
+    pub(crate) fn lend(&mut self, loans: BTreeMap<String, Loan>) {
+        if *self.known.ledger.loans() != loans {
+            self.known.ledger.lend(loans);
+            self.shared.changed.send_replace(());
+            self.shared.lent.send_replace(());
+        }
     }
 }
 

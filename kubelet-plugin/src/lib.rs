@@ -10,6 +10,7 @@ mod backends;
 mod bell;
 mod bucket;
 mod claims;
+mod device_plugin;
 mod directories;
 mod disk;
 mod dra;

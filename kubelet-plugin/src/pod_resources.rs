@@ -23,6 +23,8 @@ pub(crate) struct PodResources {
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
     resources: Vec<DynamicResource>,
+    /// The ids that device plugins gave, and the resource of each.
+    devices: Vec<(String, String)>,
 }
 
 /// Why it could not be asked.
@@ -52,12 +54,24 @@ impl PodResources {
             .list(ListPodResourcesRequest {})
             .await
             .map_err(|source| PodResourcesError::List { socket: self.socket.clone(), source: Box::new(source) })?;
-        let containers = answer.into_inner().pod_resources.into_iter().flat_map(|pod| pod.containers);
-        Ok(Listing { resources: containers.flat_map(|container| container.dynamic_resources).collect() })
+        let mut listing = Listing { resources: Vec::new(), devices: Vec::new() };
+        for container in answer.into_inner().pod_resources.into_iter().flat_map(|pod| pod.containers) {
+            listing.resources.extend(container.dynamic_resources);
+            for devices in container.devices {
+                let of_resource = devices.device_ids.into_iter().map(|id| (id, devices.resource_name.clone()));
+                listing.devices.extend(of_resource);
+            }
+        }
+        Ok(listing)
     }
 }
 
 impl Listing {
+    /// The ids of what active pods have of all device plugins, each with its resource.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.devices.iter().map(|(id, resource)| (id.as_str(), resource.as_str()))
+    }
+
     /// What active pods use of a driver.
     ///
     /// The names of CDI devices are not looked at: kubelets up to 1.37.1 list those of other devices too.

@@ -51,6 +51,8 @@ pub(crate) struct Publisher {
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
     pub(crate) precedence: Precedence,
+    /// Whether nothing is published but what claims hold: the node offers its devices by another API.
+    pub(crate) withholds: bool,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -117,7 +119,7 @@ impl Publisher {
             .timeout(WATCH_TIMEOUT);
         let mut events =
             watcher(api.clone(), ours).backoff(watcher::ExponentialBackoff::from(pauses(LAST_RECONNECT))).boxed();
-        let mut observed = self.observed.clone();
+        let (mut observed, mut lent) = (self.observed.clone(), self.ledger.lent());
         let (mut retries, mut reconnects) = (pauses(LAST_RETRY).build(), pauses(LAST_RECONNECT).build());
         let mut stale_since: Option<Instant> = None;
         loop {
@@ -159,6 +161,7 @@ impl Publisher {
                     Err(error) => warn!(%error, "the watch over the slices broke; it is made anew"),
                 },
                 changed = observed.changed() => if changed.is_err() { return },
+                Ok(()) = lent.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -177,6 +180,7 @@ impl Publisher {
     /// it the next try.
     async fn publish(&self, api: &Api<ResourceSlice>, known: &mut Known) -> Result<Progress, PublishError> {
         let Some(inventory) = self.observed.borrow().clone() else { return Ok(Progress::Waiting) };
+        let inventory = if self.withholds { inventory.withheld() } else { inventory };
         if known.slices.is_none() {
             return Ok(Progress::Waiting);
         }

@@ -2,7 +2,7 @@
 //! the deadlines, orders and bugs of the release that is played.
 //!
 //! What it leaves out: containers (a pod has none, so the end of a pod is only what follows it), the scheduler's part (who
-//! may use a claim is not looked at), leases of health, and device plugins.
+//! may use a claim is not looked at) and leases of health. Device plugins have a part of their own, [`DeviceManager`].
 
 mod active_pods;
 mod answers;
@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod checkpoint;
 mod claim_infos;
 mod connection;
+mod device_manager;
 mod health;
 mod journal;
 mod life;
@@ -37,6 +38,7 @@ use life::Life;
 use crate::{PATIENCE, until};
 pub use active_pods::ActivePod;
 pub use api::Cluster;
+pub use device_manager::{Allocated, DeviceManager};
 pub use health::{DeviceId, Health};
 pub use journal::{Call, Operation, Registered};
 pub use neighbour::{Neighbour, Step};

@@ -11,6 +11,8 @@ use crate::Offering;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     offering: Offering,
+    /// Whether nothing is published but what claims hold.
+    withheld: bool,
     devices: Vec<Device>,
     /// Where each accelerator lies, as far as that tells which lie together.
     places: BTreeMap<PciAddress, Place>,
@@ -49,8 +51,13 @@ pub enum Condition {
 
 impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
-    pub const EMPTY: Self =
-        Self { offering: Offering::NOTHING, devices: Vec::new(), places: BTreeMap::new(), groups: Vec::new() };
+    pub const EMPTY: Self = Self {
+        offering: Offering::NOTHING,
+        withheld: false,
+        devices: Vec::new(),
+        places: BTreeMap::new(),
+        groups: Vec::new(),
+    };
 
     /// That of a node that was not looked at yet, and that will offer this.
     pub fn new(offering: Offering) -> Self {
@@ -108,7 +115,18 @@ impl Inventory {
     fn of(offering: Offering, devices: Vec<Device>) -> Self {
         let known = || devices.iter().map(|device| &device.accelerator).filter(|one| one.has_driver_facts());
         let groups = if offering.groups { groups(known()) } else { Vec::new() };
-        Self { offering, places: places(known()), groups, devices }
+        Self { offering, withheld: false, places: places(known()), groups, devices }
+    }
+
+    /// The same, of which nothing is published but what claims hold: who wants the rest asks by another API. Claims that
+    /// were allocated before are prepared as ever.
+    #[must_use]
+    pub fn withheld(self) -> Self {
+        Self { withheld: true, ..self }
+    }
+
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.withheld
     }
 
     /// Accelerators that are handed out together, in the order in which the scheduler should take them.

@@ -120,7 +120,8 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
         let marked = || lost(offer) || ledger.lent(&offer.uses(), None).is_some();
         offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !marked())
     };
-    let offered: Vec<_> = inventory.offers().filter(|offer| held.contains(&offer.name()) || available(offer)).collect();
+    let published = |offer: &Offer<'_>| held.contains(&offer.name()) || (!inventory.is_withheld() && available(offer));
+    let offered: Vec<_> = inventory.offers().filter(published).collect();
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
     let (partitions, rest): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
     // Where nothing can be cut they meet groups instead, which begin at the other end themselves.
@@ -272,6 +273,13 @@ mod tests {
         assert_eq!(names_and_taints(Features::default(), &other, first()), [(two.clone(), false), (one.clone(), true)]);
         assert_eq!(names_and_taints(without, &other, first()), [(two.clone(), false), (one, false)]);
         assert_eq!(names_and_taints(Features::default(), &other, nobody()), [(two, false)]);
+    }
+
+    #[test]
+    fn of_what_another_api_offers_only_what_claims_hold_is_published() {
+        let slices = slices(&pool(), &gpus(&[1, 2]).withheld(), Features::default(), &first());
+        let names: Vec<_> = slices[0].spec.devices.iter().flatten().map(|device| device.name.as_str()).collect();
+        assert_eq!(names, ["gpu-0000-01-00-0"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod allocation;
 mod config;
 mod device_id;
+mod lending;
 mod offer;
 mod preference;
 mod replicas;
@@ -18,6 +19,7 @@ pub use config::{
     ReplicatedDevices, TimeSlicing,
 };
 pub use device_id::DeviceId;
+pub use lending::{Asked, Lending, Listed};
 pub use offer::{Offer, Offered, Resource, offer};
 pub use preference::preferred;
 pub use resource_name::{InvalidResourceName, ResourceName};

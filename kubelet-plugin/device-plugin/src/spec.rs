@@ -22,6 +22,8 @@ pub struct Description {
     pub document: Document,
     /// The ids of the units in it: each is the name of a CDI device.
     pub units: Vec<String>,
+    /// Whether there is a device [`SHARED`] beside them.
+    pub shares: bool,
     /// What is missing for the others, by their ids.
     pub missing: Vec<(String, String)>,
 }
@@ -57,7 +59,7 @@ pub fn spec(
         return Ok(None);
     }
     let document = Spec::new(kind.clone(), devices).document()?;
-    Ok(Some(Description { document, units: ids, missing }))
+    Ok(Some(Description { document, units: ids, shares: !shared.is_empty(), missing }))
 }
 
 /// The environment, mounts and hooks that all of these have.
@@ -111,6 +113,7 @@ mod tests {
         };
         assert!(describe(&[]).is_none() && describe(&[3]).is_none());
         let described = describe(&[1, 2, 3]).unwrap();
+        assert!(described.shares);
         assert_eq!(described.units, [gpu(1).uuid(), gpu(2).uuid()]);
         assert_eq!(described.missing, [(gpu(3).uuid().to_owned(), "its node is missing".to_owned())]);
         let json: serde_json::Value = serde_json::from_str(described.document.as_str()).unwrap();

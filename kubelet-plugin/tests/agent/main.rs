@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod claims;
+mod device_plugin;
 mod downgrade;
 mod drivers;
 mod failures;

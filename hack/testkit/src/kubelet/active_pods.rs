@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tessera_kubelet_api::dra_v1;
 use tessera_kubelet_api::pod_resources_v1::{
-    CdiDevice, ClaimResource, ContainerResources, DynamicResource, PodResources,
+    CdiDevice, ClaimResource, ContainerDevices, ContainerResources, DynamicResource, PodResources,
 };
 
 use crate::Claim;
@@ -15,6 +15,8 @@ pub struct ActivePod {
     pub(super) namespace: String,
     pub(super) name: String,
     claims: Vec<ActiveClaim>,
+    /// What it has of device plugins, by the resource.
+    devices: Vec<(String, Vec<String>)>,
 }
 
 /// What the kubelet knows of a claim: the devices that each driver answered with.
@@ -28,7 +30,7 @@ struct ActiveClaim {
 impl ActivePod {
     /// A pod that uses no claim yet, in the namespace `team`.
     pub fn new(name: &str) -> Self {
-        Self { namespace: "team".to_owned(), name: name.to_owned(), claims: Vec::new() }
+        Self { namespace: "team".to_owned(), name: name.to_owned(), claims: Vec::new(), devices: Vec::new() }
     }
 
     /// In another namespace.
@@ -57,6 +59,13 @@ impl ActivePod {
         self
     }
 
+    /// With devices of a device plugin.
+    #[must_use]
+    pub fn devices(mut self, resource: &str, ids: &[String]) -> Self {
+        self.devices.push((resource.to_owned(), ids.to_vec()));
+        self
+    }
+
     pub(super) fn key(&self) -> (String, String) {
         (self.namespace.clone(), self.name.clone())
     }
@@ -64,7 +73,14 @@ impl ActivePod {
     /// The pod on the wire; its one container is called `main`.
     pub(super) fn message(&self) -> PodResources {
         let dynamic_resources = self.claims.iter().map(ActiveClaim::message).collect();
-        let main = ContainerResources { name: "main".to_owned(), dynamic_resources, ..ContainerResources::default() };
+        let of_resource = |(resource, ids): &(String, Vec<String>)| ContainerDevices {
+            resource_name: resource.clone(),
+            device_ids: ids.clone(),
+            ..ContainerDevices::default()
+        };
+        let devices = self.devices.iter().map(of_resource).collect();
+        let name = "main".to_owned();
+        let main = ContainerResources { name, devices, dynamic_resources, ..ContainerResources::default() };
         PodResources {
             name: self.name.clone(),
             namespace: self.namespace.clone(),

@@ -1,0 +1,291 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cdi::{FileName, Kind};
+use tessera_core::{Inventory, Ledger, Loan, State, Unit, UnitKind};
+use tessera_device_plugin::{
+    Asked, Config, Description, DeviceId, Lending, Listed, NotAllocated, Offer, Resource, ResourceName, SHARED,
+    allocate, offer, preferred, spec,
+};
+use tessera_driver::{Accelerator, Host};
+use tessera_vocabulary::{DriverName, ExtendedResources};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::claims::edits;
+use crate::hardware::Observed;
+use crate::ledger::SharedLedger;
+
+/// Files of the vendor's driver may change and nothing tells of it: what containers need is looked at so often.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Where those are served who ask for devices by count: what is offered, and who got what.
+pub(crate) struct Desk {
+    parts: Parts,
+    kind: Kind,
+    file: FileName,
+    lending: Mutex<Lending>,
+    described: Mutex<Described>,
+    offered: watch::Sender<Offer>,
+    loans_known: watch::Sender<bool>,
+}
+
+/// What a desk is made of.
+pub(crate) struct Parts {
+    pub(crate) driver: DriverName,
+    pub(crate) family: ExtendedResources,
+    pub(crate) config: Config,
+    pub(crate) host: Host,
+    pub(crate) observed: Observed,
+    pub(crate) ledger: Arc<SharedLedger>,
+    pub(crate) specs: cdi::Directory,
+}
+
+/// What the container runtime was told.
+#[derive(Default)]
+enum Described {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// This, and it is on disk.
+    Written(Description),
+    /// It could not be, and this is why.
+    Failed(String),
+}
+
+/// What a container is given.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// The names of CDI devices.
+    pub(crate) cdi_devices: Vec<String>,
+    /// What it is told because of all that it was given.
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// Why a container is given nothing. The texts land in events of pods.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeskError {
+    #[error(transparent)]
+    Refused(#[from] NotAllocated),
+    #[error("{0}: none of it is on this node any more; delete the pod so that it is made anew")]
+    NoSuchResource(ResourceName),
+    #[error("{resource}: the container runtime cannot be told of the devices: {cause}")]
+    Undescribed { resource: ResourceName, cause: String },
+    #[error("{resource}: the ledger cannot be read: {cause}")]
+    Ledger { resource: ResourceName, cause: String },
+}
+
+impl Desk {
+    /// Before anything is offered.
+    ///
+    /// # Errors
+    /// When CDI takes no kind that is made of the driver's name.
+    pub(crate) fn new(parts: Parts) -> Result<Self, cdi::InvalidName> {
+        let kind = Kind::new(&format!("tessera.{}", parts.driver), "device")?;
+        let file = FileName::transient(&kind, "units")?;
+        let (lending, described) = (Mutex::default(), Mutex::default());
+        let (offered, loans_known) = (watch::Sender::default(), watch::Sender::new(false));
+        Ok(Self { parts, kind, file, lending, described, offered, loans_known })
+    }
+
+    /// What is offered, now and from now on.
+    pub(crate) fn offered(&self) -> watch::Receiver<Offer> {
+        self.offered.subscribe()
+    }
+
+    /// Whether it is known what pods have: before, no claim may be given anything.
+    pub(crate) fn loans_known(&self) -> watch::Receiver<bool> {
+        self.loans_known.subscribe()
+    }
+
+    /// Keeps the offer, and what the container runtime is told, true to the hardware and the ledger, until stopped.
+    pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let (mut observed, mut changed) = (self.parts.observed.clone(), self.parts.ledger.changed());
+        let mut problems = Vec::new();
+        loop {
+            if let Some(now_wrong) = self.refresh().filter(|now| *now != problems) {
+                now_wrong.iter().for_each(|problem| warn!(driver = %self.parts.driver, problem, "not offered"));
+                problems = now_wrong;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                seen = observed.changed() => if seen.is_err() { return },
+                Ok(()) = changed.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Says what is wrong with the offer; `None` before the first look at the hardware.
+    fn refresh(&self) -> Option<Vec<String>> {
+        let ledger = self.parts.ledger.exclusively(|ledger| ledger.ledger().clone());
+        let ledger = ledger.unwrap_or_else(|_| self.parts.ledger.snapshot());
+        let inventory = self.parts.observed.borrow().clone()?;
+        self.describe(&inventory.units(&ledger));
+        let offer = self.offer(&inventory, &ledger);
+        let problems = offer.problems.clone();
+        self.offered.send_if_modified(|current| {
+            let changed = *current != offer;
+            *current = offer;
+            changed
+        });
+        Some(problems)
+    }
+
+    /// What can be offered of what the container runtime knows.
+    fn offer(&self, inventory: &Inventory, ledger: &Ledger) -> Offer {
+        let mut units = inventory.units(ledger);
+        match &*self.described() {
+            Described::Nothing => return Offer::default(),
+            Described::Failed(cause) => {
+                units.iter_mut().for_each(|unit| unit.state = State::Unusable { cause: cause.clone() });
+            }
+            Described::Written(description) => {
+                for unit in &mut units {
+                    let missing = description.missing.iter().find(|(id, _)| *id == unit.id);
+                    if let Some((_, cause)) = missing.filter(|_| unit.state == State::Ready) {
+                        unit.state = State::Unusable { cause: cause.clone() };
+                    }
+                }
+            }
+        }
+        offer(&units, self.parts.family, &self.parts.config)
+    }
+
+    /// Tells the container runtime what containers of these need, if that is not what it was told last. A description with
+    /// nothing in it leaves the last one: containers that were given some of it may start again.
+    fn describe(&self, units: &[Unit<'_>]) {
+        self.parts.host.look_ahead();
+        // Not while an Allocate may wait for it.
+        let next = match spec(&self.kind, units, |part| edits(part, &self.parts.host)) {
+            Ok(Some(description)) => match self.tell_runtime(&description) {
+                Ok(()) => Described::Written(description),
+                Err(error) => Described::Failed(error.to_string()),
+            },
+            Ok(None) => {
+                let cause = |unit: &Unit<'_>| edits(unit.part(), &self.parts.host).err();
+                units.iter().find_map(cause).map_or(Described::Nothing, Described::Failed)
+            }
+            Err(error) => Described::Failed(error.to_string()),
+        };
+        *self.described() = next;
+    }
+
+    /// Writes the spec, unless it is there as it should be.
+    fn tell_runtime(&self, description: &Description) -> Result<(), cdi::Error> {
+        if self.parts.specs.holds(&self.file, &description.document) {
+            return Ok(());
+        }
+        self.parts.specs.write_document(&self.file, &description.document)
+    }
+
+    /// Gives a container what the kubelet has chosen for it, unless a claim has it. From then on no claim gets it.
+    ///
+    /// # Errors
+    /// See [`DeskError`]. A container gets all or nothing.
+    pub(crate) fn grant(&self, resource: &ResourceName, ids: &[DeviceId]) -> Result<Granted, DeskError> {
+        let granted = self.parts.ledger.exclusively(|ledger| {
+            // Borrowed after the ledger, as everywhere.
+            let observed = self.parts.observed.borrow();
+            let inventory = observed.as_ref().unwrap_or(&NOTHING);
+            let mut offer = self.offer(inventory, ledger.ledger());
+            let of_resource =
+                offer.resources.remove(resource).ok_or_else(|| DeskError::NoSuchResource(resource.clone()))?;
+            let wanted: BTreeSet<_> =
+                allocate(resource, &of_resource, ids)?.iter().map(|device| device.id.unit().to_owned()).collect();
+            let units = inventory.units(ledger.ledger());
+            let units: Vec<_> = units.into_iter().filter(|unit| wanted.contains(&unit.id)).collect();
+            let cdi_devices = self.cdi_devices(resource, &units)?;
+            let mut lending = self.lending();
+            for unit in &units {
+                let loan = Loan { resource: resource.to_string(), uses: unit.uses.clone() };
+                lending.grant(unit.id.clone(), loan);
+            }
+            ledger.lend(lending.loans());
+            Ok(Granted { cdi_devices, environment: environment(&units) })
+        });
+        let granted = granted
+            .unwrap_or_else(|error| Err(DeskError::Ledger { resource: resource.clone(), cause: error.to_string() }));
+        match &granted {
+            Ok(_) => info!(%resource, devices = ids.len(), "allocated"),
+            Err(error) => warn!(%resource, %error, "not allocated"),
+        }
+        granted
+    }
+
+    fn cdi_devices(&self, resource: &ResourceName, units: &[Unit<'_>]) -> Result<Vec<String>, DeskError> {
+        let failed = |cause: String| DeskError::Undescribed { resource: resource.clone(), cause };
+        let described = self.described();
+        let Described::Written(description) = &*described else { return Err(failed("nothing is written yet".into())) };
+        self.tell_runtime(description).map_err(|error| failed(error.to_string()))?;
+        if let Some(unit) = units.iter().find(|unit| !description.units.contains(&unit.id)) {
+            return Err(failed(format!("{} was just found", unit.id)));
+        }
+        let names = description.shares.then_some(SHARED).into_iter().chain(units.iter().map(|unit| unit.id.as_str()));
+        Ok(names.map(|name| format!("{}={name}", self.kind.as_str())).collect())
+    }
+
+    /// Which of the available devices a container should get.
+    pub(super) fn preferred(
+        &self,
+        resource: &ResourceName,
+        available: &[DeviceId],
+        must: &[DeviceId],
+        size: usize,
+    ) -> Vec<DeviceId> {
+        let offered = self.offered.borrow();
+        let observed = self.parts.observed.borrow();
+        let inventory = observed.as_ref().unwrap_or(&NOTHING);
+        let devices: Option<&Resource> = offered.resources.get(resource);
+        let policy = self.parts.config.allocation_policy;
+        devices.map(|devices| preferred(devices, inventory, policy, available, must, size)).unwrap_or_default()
+    }
+
+    /// The kubelet is about to be asked what pods have.
+    pub(super) fn ask(&self) -> Asked {
+        self.lending().ask()
+    }
+
+    /// The kubelet has told what pods have. Before the first look at the hardware that says nothing: what it is that they
+    /// have is not known then.
+    pub(super) fn hear(&self, asked: Asked, listed: &Listed) {
+        let heard = self.parts.ledger.exclusively(|ledger| {
+            let observed = self.parts.observed.borrow();
+            let Some(inventory) = observed.as_ref() else { return false };
+            let units = inventory.units(ledger.ledger());
+            let uses = |id: &str| units.iter().find(|unit| unit.id == id).map(|unit| unit.uses.clone());
+            let mut lending = self.lending();
+            lending.hear(asked, listed, uses);
+            ledger.lend(lending.loans());
+            true
+        });
+        if matches!(heard, Ok(true)) && listed.complete && !self.loans_known.send_replace(true) {
+            info!(driver = %self.parts.driver, "it is known what pods have without a claim");
+        }
+    }
+
+    fn lending(&self) -> MutexGuard<'_, Lending> {
+        self.lending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn described(&self) -> MutexGuard<'_, Described> {
+        self.described.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Before the first look at the hardware.
+static NOTHING: Inventory = Inventory::EMPTY;
+
+/// What a container is told because of all whole accelerators that it was given.
+fn environment(units: &[Unit<'_>]) -> BTreeMap<String, String> {
+    let wholes = units.iter().filter(|unit| unit.kind == UnitKind::Whole);
+    let wholes: Vec<_> = wholes.map(|unit| unit.accelerator).collect();
+    let together = Accelerator::together(&wholes).env;
+    together
+        .iter()
+        .filter_map(|variable| variable.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
