@@ -33,8 +33,13 @@ pub fn shared() -> &'static SimulatedNode {
 
 /// A node of one's own, with the agent running and everything published.
 pub fn own(name: &str, hardware: &str) -> SimulatedNode {
+    own_with(name, hardware, &[])
+}
+
+/// The same, with these arguments of the agent besides.
+pub fn own_with(name: &str, hardware: &str, arguments: &[&str]) -> SimulatedNode {
     let node = without_agent(name, hardware);
-    start_agent(&node, &[]);
+    start_agent(&node, arguments);
     node
 }
 

@@ -109,7 +109,7 @@ pub(crate) struct Up {
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: KubernetesVersion,
     /// Do not start tessera-agent.
-    #[arg(long, conflicts_with_all = ["offer", "install"])]
+    #[arg(long, conflicts_with_all = ["offer", "api", "install"])]
     no_agent: bool,
     /// How the agent gets onto the node.
     #[arg(long, value_enum, default_value = "process", value_name = "HOW")]
@@ -133,6 +133,20 @@ pub(crate) struct AgentFlags {
     /// What the agent offers besides whole accelerators and the partitions that were made by hand.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     offer: Vec<Offer>,
+    /// By which of the kubelet's APIs the node offers its devices [default: dra].
+    #[arg(long, value_enum, value_name = "API")]
+    api: Option<Api>,
+}
+
+/// By which of the kubelet's APIs a node offers its devices. Its own list, as that of [`Offer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Api {
+    /// Claims.
+    Dra,
+    /// Extended resources: nvidia.com/gpu, google.com/tpu.
+    DevicePlugin,
+    /// Both, each device to whoever asks first.
+    Both,
 }
 
 /// What an agent offers on demand. Its own list, so that a misspelt word costs no cluster.
@@ -150,15 +164,17 @@ impl AgentFlags {
     /// Starts the agent, and before it the kernel that it needs for what it offers.
     fn start(&self, node: &SimulatedNode) -> Result<()> {
         self.boot_kernel(node)?;
-        let arguments: Vec<_> = self.offer.iter().flat_map(|offer| ["--offer", offer.word()]).collect();
-        node.agent().start(&arguments)
+        let offers = self.offer.iter().flat_map(|offer| ["--offer", offer.word()]);
+        let api = self.api.into_iter().flat_map(|api| ["--api", api.word()]);
+        node.agent().start(&offers.chain(api).collect::<Vec<_>>())
     }
 
     /// The same by the chart, until it is ready.
     fn install(&self, node: &SimulatedNode) -> Result<()> {
         self.boot_kernel(node)?;
         let offer: Vec<_> = self.offer.iter().map(|offer| offer.word()).collect();
-        node.release().install(&[&format!("offer={{{}}}", offer.join(","))])?;
+        let api = self.api.unwrap_or(Api::Dra).word();
+        node.release().install(&[&format!("offer={{{}}}", offer.join(",")), &format!("api={api}")])?;
         node.release().wait_until_ready(READY)
     }
 
@@ -167,6 +183,17 @@ impl AgentFlags {
             node.boot_kernel(&[])?;
         }
         Ok(())
+    }
+}
+
+impl Api {
+    /// As the agent and the chart read it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Dra => "dra",
+            Self::DevicePlugin => "device-plugin",
+            Self::Both => "both",
+        }
     }
 }
 
