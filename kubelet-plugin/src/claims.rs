@@ -5,7 +5,7 @@
 //! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use tessera_config::IommuBackendPolicy;
@@ -28,6 +28,10 @@ use crate::works::Works;
 
 /// Before the first look at the hardware.
 static NOTHING: Inventory = Inventory::EMPTY;
+
+/// So long a prepare waits until it is known what pods have without a claim: one that fails is tried again only after
+/// more than a minute, and the kubelet gives up on one after 45 seconds.
+const LOANS: Duration = Duration::from_secs(30);
 
 /// Everything about the claims of one driver on this node.
 pub(crate) struct Claims {
@@ -248,6 +252,9 @@ impl Claims {
 
     /// Does all that a claim needs, or nothing.
     async fn carry_out(&self, claim: &ClaimRef, granted: &Granted) -> Result<Vec<Answer>, OperationError> {
+        let mut loans_known = self.loans_known.clone();
+        // What comes of it is looked at where the device is taken.
+        let _ = tokio::time::timeout(LOANS, loans_known.wait_for(|known| *known)).await;
         let done = match self.reserve(claim, granted)? {
             record if record.is_whole() => self.describe(record),
             record => match self.works.carry_out(record.clone()).await {
