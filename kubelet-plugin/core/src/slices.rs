@@ -69,7 +69,8 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
     let unseen = unseen.iter().enumerate().map(|(index, (held, device))| {
         let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
         // A group whose members are grouped otherwise by now is as good as it was.
-        marked(ApiDevice { consumes_counters, ..(*device).clone() }, Marks { lost: inventory.check(held).is_err(), lent: false }, features)
+        let marks = Marks { lost: inventory.check(held).is_err(), lent: false };
+        marked(ApiDevice { consumes_counters, ..(*device).clone() }, marks, features)
     });
     let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
     let sets = counters.map(|counters| counters.sets()).unwrap_or_default();

@@ -51,7 +51,7 @@ impl<'a> Unit<'a> {
     pub fn part(&self) -> Part<'a> {
         match self.kind {
             UnitKind::Whole => Part::Whole(self.accelerator),
-            UnitKind::Partition(_, made) => Part::Partition(self.accelerator, made),
+            UnitKind::Partition(shape, made) => Part::Partition(self.accelerator, shape, made),
         }
     }
 }
