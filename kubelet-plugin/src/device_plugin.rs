@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tessera_device_plugin::Config;
 use tessera_vocabulary::ExtendedResources;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -23,12 +24,21 @@ pub(crate) use desk::{Desk, Parts};
 /// The kubelet's directory of device plugins.
 const DIRECTORY: &str = "device-plugins";
 
+/// What an admin says about a family's extended resources, now and from now on: with each change the offer is made anew
+/// of the inventory, the ledger and this. What pods have stays theirs.
+pub(crate) type Configured = watch::Receiver<Arc<Config>>;
+
 /// What an admin says about a family's extended resources. NVIDIA's file says nothing about others.
 ///
 /// # Errors
 /// When the file cannot be read or followed: a node that offered something else than was meant would be worse.
-pub(crate) fn config(row: &Row, file: Option<&Path>) -> anyhow::Result<Config> {
-    let Some(file) = file.filter(|_| row.resources == ExtendedResources::NVIDIA) else { return Ok(Config::default()) };
+pub(crate) fn configured(row: &Row, file: Option<&Path>) -> anyhow::Result<Configured> {
+    let file = file.filter(|_| row.resources == ExtendedResources::NVIDIA);
+    let config = file.map_or_else(|| Ok(Config::default()), read)?;
+    Ok(watch::channel(Arc::new(config)).1)
+}
+
+fn read(file: &Path) -> anyhow::Result<Config> {
     let named = || format!("--config-file {}", file.display());
     let text = std::fs::read_to_string(file).with_context(named)?;
     let config = Config::parse(&text).with_context(named)?;

@@ -87,7 +87,7 @@ pub(crate) async fn serve(
         let parts = device_plugin::Parts {
             driver: driver.clone(),
             family: row.resources,
-            config: device_plugin::config(row, options.config_file.as_deref())?,
+            config: device_plugin::configured(row, options.config_file.as_deref())?,
             host: hardware.host(),
             observed: observed.clone(),
             ledger: Arc::clone(&ledger),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cdi::{FileName, Kind};
 use tessera_core::{Inventory, Ledger, Loan, State, Unit, UnitKind};
 use tessera_device_plugin::{
-    Asked, Config, Description, DeviceId, Lending, Listed, NotAllocated, Offer, Resource, ResourceName, SHARED,
-    allocate, offer, preferred, spec,
+    Asked, Description, DeviceId, Lending, Listed, NotAllocated, Offer, Resource, ResourceName, SHARED, allocate,
+    offer, preferred, spec,
 };
 use tessera_driver::{Accelerator, Host};
 use tessera_vocabulary::{DriverName, ExtendedResources};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Configured;
 use crate::claims::edits;
 use crate::hardware::Observed;
 use crate::ledger::SharedLedger;
@@ -36,7 +37,7 @@ pub(crate) struct Desk {
 pub(crate) struct Parts {
     pub(crate) driver: DriverName,
     pub(crate) family: ExtendedResources,
-    pub(crate) config: Config,
+    pub(crate) config: Configured,
     pub(crate) host: Host,
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
@@ -103,6 +104,7 @@ impl Desk {
     /// Keeps the offer, and what the container runtime is told, true to the hardware and the ledger, until stopped.
     pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let (mut observed, mut changed) = (self.parts.observed.clone(), self.parts.ledger.changed());
+        let mut configured = self.parts.config.clone();
         let mut problems = Vec::new();
         loop {
             if let Some(now_wrong) = self.refresh().filter(|now| *now != problems) {
@@ -113,6 +115,7 @@ impl Desk {
                 () = stop.cancelled() => return,
                 seen = observed.changed() => if seen.is_err() { return },
                 Ok(()) = changed.changed() => {}
+                Ok(()) = configured.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -151,7 +154,7 @@ impl Desk {
                 }
             }
         }
-        offer(&units, self.parts.family, &self.parts.config)
+        offer(&units, self.parts.family, &self.parts.config.borrow())
     }
 
     /// Tells the container runtime what containers of these need, if that is not what it was told last. A description with
@@ -239,7 +242,7 @@ impl Desk {
         let observed = self.parts.observed.borrow();
         let inventory = observed.as_ref().unwrap_or(&NOTHING);
         let devices: Option<&Resource> = offered.resources.get(resource);
-        let policy = self.parts.config.allocation_policy;
+        let policy = self.parts.config.borrow().allocation_policy;
         devices.map(|devices| preferred(devices, inventory, policy, available, must, size)).unwrap_or_default()
     }
 
