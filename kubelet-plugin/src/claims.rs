@@ -29,8 +29,8 @@ use crate::works::Works;
 /// Before the first look at the hardware.
 static NOTHING: Inventory = Inventory::EMPTY;
 
-/// So long a prepare waits until it is known what pods have without a claim: one that fails is tried again only after
-/// more than a minute, and the kubelet gives up on one after 45 seconds.
+/// So long a prepare waits until it is known what pods have without a claim, which is as soon as the hardware was looked at:
+/// one that fails is tried again only after more than a minute, and the kubelet gives up on one after 45 seconds.
 const LOANS: Duration = Duration::from_secs(30);
 
 /// Everything about the claims of one driver on this node.
@@ -64,7 +64,7 @@ pub(crate) enum OperationError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Name(#[from] cdi::InvalidName),
-    #[error("the kubelet has not told yet which devices pods have without a claim; this is tried again")]
+    #[error("it is not known yet which devices pods have without a claim; see the agent's log; this is tried again")]
     LoansUnknown,
     #[error("an internal error; see the agent's log")]
     Internal,

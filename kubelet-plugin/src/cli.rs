@@ -1,5 +1,7 @@
 //! The command line. Every flag can be given by the environment too, for the DaemonSet's sake.
 
+mod device_plugin;
+mod offered_by;
 mod tpu;
 
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use tessera_driver::nvidia::LoaderCache;
 use tessera_driver::{Host, Root};
 use tessera_vocabulary::DriverName;
 
+pub use device_plugin::DevicePluginOptions;
+pub use offered_by::{Apis, Exception, OfferedBy};
 pub use tpu::TpuOptions;
 
 /// Publishes a node's accelerators to Kubernetes and prepares them for claims.
@@ -46,7 +50,7 @@ pub struct HardwareOptions {
     #[arg(long, global = true, env = "TESSERA_ROOT_ON_HOST", value_name = "DIR")]
     pub root_on_host: Option<PathBuf>,
     /// Directory, on the node, below which the NVIDIA driver is installed, such as /run/nvidia/driver.
-    #[arg(long, global = true, env = "TESSERA_NVIDIA_DRIVER_ROOT", default_value = "/", value_name = "DIR")]
+    #[arg(long, global = true, env = "NVIDIA_DRIVER_ROOT", default_value = "/", value_name = "DIR")]
     pub nvidia_driver_root: PathBuf,
     /// The program tessera-hook, as the container runtime sees it: it adds a driver's libraries to the loader cache of a
     /// container. Without it, and for runtimes that run no hooks (gVisor, Kata), they are found by LD_LIBRARY_PATH.
@@ -141,11 +145,21 @@ pub struct RunOptions {
     /// The device plugin offers nvidia.com/gpu, nvidia.com/mig-* and google.com/tpu, as the vendors' own plugins do; containers
     /// get their devices by CDI. Whichever way a pod has a device, the other way does not offer it meanwhile: what a claim holds is
     /// unhealthy to the device plugin, and what pods have without a claim is tainted in the slices, and no claim is prepared with
-    /// it. To change what a node offers, start the agent anew with another value: pods keep what they have.
+    /// it. To change what a node offers, start the agent anew with another value: pods keep what they have, and no other way
+    /// offers it before they end.
     #[arg(long, env = "TESSERA_API", value_enum, default_value_t = OfferedBy::Dra, value_name = "API")]
     pub api: OfferedBy,
-    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing. What the agent has flags of its own
-    /// for is ignored and said in the log. Read when the agent starts.
+    /// By which API single devices are offered instead, such as gpu-0000-1b-00-0=dra: a node is handed over device by device.
+    ///
+    /// A device is named as in ResourceSlices, by its UUID or by its PCI address, and what it is cut into comes with it. What
+    /// pods have of it when that changes stays theirs until they end.
+    #[arg(long, env = "TESSERA_DEVICE_API", value_delimiter = ',', value_name = "DEVICE=API")]
+    pub device_api: Vec<Exception>,
+    /// What NVIDIA's device plugin can be told.
+    #[command(flatten)]
+    pub device_plugin: DevicePluginOptions,
+    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing, ways to containers. What changes
+    /// nothing here is said in the log, with what is done instead. Read when the agent starts.
     #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// What tells this agent's sockets from those of another one on the node, while one replaces the other: the UID of
@@ -181,21 +195,10 @@ pub struct RunOptions {
     pub log_format: LogFormat,
 }
 
-/// By which of the kubelet's APIs a node offers its devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OfferedBy {
-    /// By Dynamic Resource Allocation: claims.
-    Dra,
-    /// By the device plugin API: extended resources. Claims that hold devices keep them, and nothing else is published.
-    DevicePlugin,
-    /// By both, each device to whoever asks first.
-    Both,
-}
-
-impl OfferedBy {
-    /// Whether the device plugin API is served.
-    pub fn device_plugin(self) -> bool {
-        self != Self::Dra
+impl RunOptions {
+    /// By which API each device is offered.
+    pub fn apis(&self) -> Apis {
+        Apis::new(self.api, self.device_api.clone())
     }
 }
 

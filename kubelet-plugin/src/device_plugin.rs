@@ -1,9 +1,11 @@
 //! The kubelet's device plugin API, served from the same look at the hardware and the same ledger as claims are.
 
+mod checkpoint;
 mod desk;
 mod endpoint;
 mod listing;
 mod service;
+mod unserved;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,13 +13,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tessera_device_plugin::Config;
+use tessera_device_plugin::{Config, Ignored, Overrides};
 use tessera_vocabulary::ExtendedResources;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::backends::Row;
+use crate::cli::RunOptions;
 use crate::pod_resources::PodResources;
 pub(crate) use desk::{Desk, Parts};
 
@@ -32,18 +35,22 @@ pub(crate) type Configured = watch::Receiver<Arc<Config>>;
 ///
 /// # Errors
 /// When the file cannot be read or followed: a node that offered something else than was meant would be worse.
-pub(crate) fn configured(row: &Row, file: Option<&Path>) -> anyhow::Result<Configured> {
-    let file = file.filter(|_| row.resources == ExtendedResources::NVIDIA);
-    let config = file.map_or_else(|| Ok(Config::default()), read)?;
+pub(crate) fn configured(row: &Row, options: &RunOptions) -> anyhow::Result<Configured> {
+    let config = if row.resources == ExtendedResources::NVIDIA && options.apis().device_plugin() {
+        unserved::tell();
+        read(options.config_file.as_deref(), &options.device_plugin.overrides())?
+    } else {
+        Config::default()
+    };
     Ok(watch::channel(Arc::new(config)).1)
 }
 
-fn read(file: &Path) -> anyhow::Result<Config> {
-    let named = || format!("--config-file {}", file.display());
-    let text = std::fs::read_to_string(file).with_context(named)?;
-    let config = Config::parse(&text).with_context(named)?;
-    if !config.ignored.is_empty() {
-        info!(file = %file.display(), ignored = config.ignored.join(" "), "parts of the config change nothing here");
+fn read(file: Option<&Path>, overrides: &Overrides) -> anyhow::Result<Config> {
+    let named = || file.map_or_else(|| "the flags".to_owned(), |file| format!("--config-file {}", file.display()));
+    let text = file.map_or_else(|| Ok(String::new()), std::fs::read_to_string).with_context(named)?;
+    let config = Config::read(&text, overrides).with_context(named)?;
+    for Ignored { path, instead } in &config.ignored {
+        info!(from = named(), path, instead, "a part of the config changes nothing here");
     }
     Ok(config)
 }

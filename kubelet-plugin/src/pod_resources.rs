@@ -1,13 +1,14 @@
 //! What the kubelet says its pods use: its PodResources service.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tessera_core::InUse;
 use tessera_kubelet_api::pod_resources_v1::pod_resources_lister_client::PodResourcesListerClient;
-use tessera_kubelet_api::pod_resources_v1::{DynamicResource, ListPodResourcesRequest};
+use tessera_kubelet_api::pod_resources_v1::{AllocatableResourcesRequest, DynamicResource, ListPodResourcesRequest};
 use tessera_vocabulary::DriverName;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// The kubelet answers from memory.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub(crate) enum PodResourcesError {
     #[error("the kubelet's {}: {source}", socket.display())]
     Connect { socket: PathBuf, source: tonic::transport::Error },
     #[error("the kubelet's {}: {}", socket.display(), source.message())]
-    List { socket: PathBuf, source: Box<tonic::Status> },
+    Answer { socket: PathBuf, source: Box<tonic::Status> },
 }
 
 impl PodResources {
@@ -42,18 +43,29 @@ impl PodResources {
         Self { socket: kubelet.join("pod-resources/kubelet.sock") }
     }
 
-    /// What active pods use.
-    ///
-    /// Connects anew each time: that is once a minute, and the kubelet may have been restarted.
-    pub(crate) async fn list(&self) -> Result<Listing, PodResourcesError> {
+    /// Connects anew each time, since the kubelet may have been restarted.
+    async fn client(&self) -> Result<PodResourcesListerClient<Channel>, PodResourcesError> {
         let failed = |source| PodResourcesError::Connect { socket: self.socket.clone(), source };
         let endpoint = Endpoint::from_shared(format!("unix://{}", self.socket.display())).map_err(failed)?;
         let channel = endpoint.timeout(CALL_TIMEOUT).connect_timeout(CALL_TIMEOUT).connect().await.map_err(failed)?;
-        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        let answer = client
-            .list(ListPodResourcesRequest {})
-            .await
-            .map_err(|source| PodResourcesError::List { socket: self.socket.clone(), source: Box::new(source) })?;
+        Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
+    fn no_answer(&self, source: tonic::Status) -> PodResourcesError {
+        PodResourcesError::Answer { socket: self.socket.clone(), source: Box::new(source) }
+    }
+
+    /// The extended resources of which some device plugin has healthy devices now.
+    pub(crate) async fn served(&self) -> Result<BTreeSet<String>, PodResourcesError> {
+        let answer = self.client().await?.get_allocatable_resources(AllocatableResourcesRequest {}).await;
+        let devices = answer.map_err(|source| self.no_answer(source))?.into_inner().devices.into_iter();
+        Ok(devices.filter(|devices| !devices.device_ids.is_empty()).map(|devices| devices.resource_name).collect())
+    }
+
+    /// What active pods use.
+    pub(crate) async fn list(&self) -> Result<Listing, PodResourcesError> {
+        let answer = self.client().await?.list(ListPodResourcesRequest {}).await;
+        let answer = answer.map_err(|source| self.no_answer(source))?;
         let mut listing = Listing { resources: Vec::new(), devices: Vec::new() };
         for container in answer.into_inner().pod_resources.into_iter().flat_map(|pod| pod.containers) {
             listing.resources.extend(container.dynamic_resources);

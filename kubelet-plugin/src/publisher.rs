@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::bucket::Bucket;
+use crate::cli::Apis;
 use crate::hardware::Observed;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
@@ -51,8 +52,8 @@ pub(crate) struct Publisher {
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
     pub(crate) precedence: Precedence,
-    /// Whether nothing is published but what claims hold: the node offers its devices by another API.
-    pub(crate) withholds: bool,
+    /// Of what another API offers nothing is published but what claims hold.
+    pub(crate) apis: Apis,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -180,7 +181,7 @@ impl Publisher {
     /// it the next try.
     async fn publish(&self, api: &Api<ResourceSlice>, known: &mut Known) -> Result<Progress, PublishError> {
         let Some(inventory) = self.observed.borrow().clone() else { return Ok(Progress::Waiting) };
-        let inventory = if self.withholds { inventory.withheld() } else { inventory };
+        let inventory = inventory.withholding(|accelerator| !self.apis.of(accelerator).dra());
         if known.slices.is_none() {
             return Ok(Progress::Waiting);
         }

@@ -21,7 +21,6 @@ use tracing::{info, warn};
 
 use crate::backends::{Row, Ways};
 use crate::claims::{Claims, Parts};
-use crate::cli::OfferedBy;
 use crate::device_plugin::{self, Desk};
 use crate::disk::Disk;
 use crate::dra::Dra;
@@ -83,22 +82,18 @@ pub(crate) async fn serve(
     let observed = seen.observed();
 
     let specs = || cdi::Directory::open(&options.cdi_dir).context("--cdi-dir");
-    let desk = if options.api.device_plugin() {
-        let parts = device_plugin::Parts {
-            driver: driver.clone(),
-            family: row.resources,
-            config: device_plugin::configured(row, options.config_file.as_deref())?,
-            host: hardware.host(),
-            observed: observed.clone(),
-            ledger: Arc::clone(&ledger),
-            specs: specs()?,
-        };
-        Some(Arc::new(Desk::new(parts).with_context(|| format!("driver name {driver}"))?))
-    } else {
-        None
-    };
-    // Who does not lend has nothing to wait for.
-    let loans_known = desk.as_ref().map_or_else(|| watch::channel(true).1, |desk| desk.loans_known());
+    // Also where nothing is offered by count: pods may have what was, and keep it.
+    let desk = Desk::new(device_plugin::Parts {
+        driver: driver.clone(),
+        family: row.resources,
+        apis: options.apis(),
+        config: device_plugin::configured(row, options)?,
+        host: hardware.host(),
+        observed: observed.clone(),
+        ledger: Arc::clone(&ledger),
+        specs: specs()?,
+    });
+    let desk = Arc::new(desk.with_context(|| format!("driver name {driver}"))?);
 
     let claims = Claims::take_over(Parts {
         identity: identity.clone(),
@@ -107,7 +102,7 @@ pub(crate) async fn serve(
         observed: observed.clone(),
         works: Works::new(workbench, seen),
         disk: Disk { ledger: Arc::clone(&ledger), specs: specs()? },
-        loans_known,
+        loans_known: desk.loans_known(),
         metrics: metrics.clone(),
         notices: notices.clone(),
     })?;
@@ -128,7 +123,7 @@ pub(crate) async fn serve(
         client: node.client.clone(),
         observed: observed.clone(),
         precedence: ledger.precedence(),
-        withholds: options.api == OfferedBy::DevicePlugin,
+        apis: options.apis(),
         ledger,
         metrics: metrics.clone(),
         notices: notices.clone(),
@@ -142,10 +137,8 @@ pub(crate) async fn serve(
     node.readiness.set(&driver, Stage::Serving(Serving { registered: is_registered, published: is_published }));
 
     first_look(observed.clone(), &stop).await;
-    if let Some(desk) = &desk {
-        let instance = options.instance.as_deref();
-        device_plugin::work(desk, &options.kubelet_dir, instance, &stop).into_iter().for_each(&mut work);
-    }
+    let instance = options.instance.as_deref();
+    device_plugin::work(&desk, &options.kubelet_dir, instance, &stop).into_iter().for_each(&mut work);
 
     // The DRA socket is served before the kubelet hears of it: it connects as soon as it does.
     let plugin =

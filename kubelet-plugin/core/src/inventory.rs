@@ -11,8 +11,8 @@ use crate::Offering;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     offering: Offering,
-    /// Whether nothing is published but what claims hold.
-    withheld: bool,
+    /// The accelerators of which nothing is published but what claims hold.
+    withheld: BTreeSet<PciAddress>,
     devices: Vec<Device>,
     /// Where each accelerator lies, as far as that tells which lie together.
     places: BTreeMap<PciAddress, Place>,
@@ -53,7 +53,7 @@ impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
     pub const EMPTY: Self = Self {
         offering: Offering::NOTHING,
-        withheld: false,
+        withheld: BTreeSet::new(),
         devices: Vec::new(),
         places: BTreeMap::new(),
         groups: Vec::new(),
@@ -115,18 +115,20 @@ impl Inventory {
     fn of(offering: Offering, devices: Vec<Device>) -> Self {
         let known = || devices.iter().map(|device| &device.accelerator).filter(|one| one.has_driver_facts());
         let groups = if offering.groups { groups(known()) } else { Vec::new() };
-        Self { offering, withheld: false, places: places(known()), groups, devices }
+        Self { offering, withheld: BTreeSet::new(), places: places(known()), groups, devices }
     }
 
-    /// The same, of which nothing is published but what claims hold: who wants the rest asks by another API. Claims that
-    /// were allocated before are prepared as ever.
+    /// The same, with accelerators of which nothing is published but what claims hold: who wants the rest asks by another
+    /// API. Claims that were allocated before are prepared as ever.
     #[must_use]
-    pub fn withheld(self) -> Self {
-        Self { withheld: true, ..self }
+    pub fn withholding(mut self, is_withheld: impl Fn(&Accelerator) -> bool) -> Self {
+        let accelerators = self.devices.iter().map(|device| &device.accelerator);
+        self.withheld = accelerators.filter(|one| is_withheld(one)).map(|one| one.address).collect();
+        self
     }
 
-    pub(crate) fn is_withheld(&self) -> bool {
-        self.withheld
+    pub(crate) fn withholds(&self, device: &Device) -> bool {
+        self.withheld.contains(&device.accelerator.address)
     }
 
     /// Accelerators that are handed out together, in the order in which the scheduler should take them.

@@ -10,8 +10,8 @@ use crate::{ClaimRef, ClaimUid, PreparedDevice, Record, StoredRecord, Use};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     records: BTreeMap<ClaimUid, StoredRecord>,
-    /// What pods have by way of the kubelet's device plugins, by the id of the unit. The kubelet keeps this over restarts,
-    /// and tells it, so that no record of it is needed.
+    /// What pods have by way of the kubelet's device plugins, by the id of the unit. The kubelet keeps this on disk, so that
+    /// no record of it is needed.
     loans: BTreeMap<String, Loan>,
 }
 
@@ -20,6 +20,8 @@ pub struct Ledger {
 pub struct Loan {
     /// The extended resource that pods ask for, such as `nvidia.com/gpu`.
     pub resource: String,
+    /// Whether several pods may have it, each a replica of it.
+    pub shared: bool,
     /// What of the hardware it takes.
     pub uses: Vec<Use>,
 }

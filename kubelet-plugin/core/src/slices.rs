@@ -41,9 +41,9 @@ impl Default for Features {
 /// there. There is always one: a slice without devices says that the driver is alive and has nothing. The generation of
 /// the pool is left at 0; `reconcile` sets it.
 ///
-/// A lost device carries a taint, and so does one that pods have without a claim; where the server drops taints, it is withheld instead, unless a claim holds it: an
-/// allocated device must not vanish, and nobody else can be given it. A device that a claim holds and that was not seen
-/// since the agent started is lost too; the ledger knows how it was published.
+/// A lost device carries a taint, and so does one that pods have without a claim; where the server drops taints, it is
+/// withheld instead, unless a claim holds it: an allocated device must not vanish, and nobody else can be given it. A device
+/// that a claim holds and that was not seen since the agent started is lost too; the ledger knows how it was published.
 ///
 /// Where the server drops counters, nothing is offered that only they tell apart: of each accelerator the whole, or the
 /// partitions that are there.
@@ -121,7 +121,8 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
         let marked = || lost(offer) || ledger.lent(&offer.uses(), None).is_some();
         offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !marked())
     };
-    let published = |offer: &Offer<'_>| held.contains(&offer.name()) || (!inventory.is_withheld() && available(offer));
+    let withheld = |offer: &Offer<'_>| offer.devices.iter().any(|device| inventory.withholds(device));
+    let published = |offer: &Offer<'_>| held.contains(&offer.name()) || (!withheld(offer) && available(offer));
     let offered: Vec<_> = inventory.offers().filter(published).collect();
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
     let (partitions, rest): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
@@ -278,9 +279,20 @@ mod tests {
 
     #[test]
     fn of_what_another_api_offers_only_what_claims_hold_is_published() {
-        let slices = slices(&pool(), &gpus(&[1, 2]).withheld(), Features::default(), &first());
-        let names: Vec<_> = slices[0].spec.devices.iter().flatten().map(|device| device.name.as_str()).collect();
-        assert_eq!(names, ["gpu-0000-01-00-0"]);
+        let offering = Offering { groups: true, ..Offering::NOTHING };
+        let found = tessera_driver::Discovery { accelerators: vec![gpu(1), gpu(2)], ..Default::default() };
+        let inventory = Inventory::new(offering).after(&found, &Default::default());
+        for (what, withheld, ledger, expected) in [
+            ("all", &[1, 2][..], nobody(), ""),
+            ("all, of which a claim holds one", &[1, 2], first(), "gpu-0000-01-00-0"),
+            ("one, and so the group with it", &[1], nobody(), "gpu-0000-02-00-0"),
+            ("the other, of which none is held", &[2], first(), "gpu-0000-01-00-0"),
+        ] {
+            let inventory = inventory.clone().withholding(|one| withheld.contains(&one.address.bus));
+            let slices = slices(&pool(), &inventory, Features::default(), &ledger);
+            let devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+            assert_eq!(devices.map(|device| device.name.as_str()).collect::<Vec<_>>().join(" "), expected, "{what}");
+        }
     }
 
     #[test]

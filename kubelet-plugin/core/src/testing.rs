@@ -90,7 +90,7 @@ pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
 pub(crate) fn loan(bus: u8) -> (String, Loan) {
     let gpu = gpu(bus);
     let uses = vec![Use { accelerator: gpu.name(), placement: None }];
-    (gpu.uuid().to_owned(), Loan { resource: "nvidia.com/gpu".to_owned(), uses })
+    (gpu.uuid().to_owned(), Loan { resource: "nvidia.com/gpu".to_owned(), shared: false, uses })
 }
 
 /// One GPU for a request.

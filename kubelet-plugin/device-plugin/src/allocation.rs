@@ -7,7 +7,7 @@ use crate::{DeviceId, Offered, Resource, ResourceName};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllocated {
     /// No device of that id is in the resource any more.
-    #[error("{resource}: device {id} is not on this node any more; delete the pod so that it is made anew")]
+    #[error("{resource}: device {id} is not offered on this node any more; delete the pod so that it is made anew")]
     Gone {
         /// The resource.
         resource: ResourceName,
@@ -71,12 +71,10 @@ pub fn allocate<'a>(
 
 #[cfg(test)]
 mod tests {
-    use tessera_core::{Ledger, Offering};
-    use tessera_vocabulary::ExtendedResources;
-
     use super::*;
-    use crate::testing::{gpu, inventory};
+    use crate::testing::{NOBODY, basis, gpu, inventory};
     use crate::{Config, offer};
+    use tessera_core::{Ledger, Offering};
 
     #[test]
     fn a_container_gets_all_or_nothing() {
@@ -86,7 +84,7 @@ mod tests {
             "sharing: {timeSlicing: {failRequestsGreaterThanOne: true, resources: [{name: gpu, replicas: 2}]}}";
         let [plain, shared] = ["", slicing].map(|config| {
             let config = Config::parse(config).unwrap();
-            offer(&units, ExtendedResources::NVIDIA, &config).resources.pop_first().unwrap()
+            offer(&basis(&units, &NOBODY), &config).resources.pop_first().unwrap()
         });
         let mut sick = plain.clone();
         sick.1.devices[0].state = State::Unusable { cause: "it is lost: gone".to_owned() };
@@ -97,12 +95,12 @@ mod tests {
         for (what, (name, resource), ids, expected) in [
             ("both", &plain, &both[..], "2"),
             ("one", &plain, &both[1..], "1"),
-            ("unknown", &plain, &[id(3)], "is not on this node any more"),
+            ("unknown", &plain, &[id(3)], "is not offered on this node any more"),
             ("sick", &sick, &both, "cannot be used: it is lost: gone"),
             ("the other one", &sick, &both[1..], "1"),
             ("a claim's", &claimed, &both, "is held by claim team/training"),
             ("one replica", &shared, &[id(1) + "::1"], "1"),
-            ("a replica that there is not", &shared, &[id(1) + "::2"], "is not on this node any more"),
+            ("a replica that there is not", &shared, &[id(1) + "::2"], "is not offered on this node any more"),
             ("two replicas", &shared, &[id(1) + "::1", id(2) + "::1"], "a container may ask for one only"),
         ] {
             let ids: Vec<_> = ids.iter().map(|id| DeviceId::read(id)).collect();

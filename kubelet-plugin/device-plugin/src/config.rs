@@ -1,15 +1,21 @@
 //! NVIDIA's config file `version: v1`, as its device plugin reads it: YAML or JSON.
 
+mod delivery;
 mod file;
+mod overrides;
 mod pattern;
 mod sharing;
+mod word;
 
 use tessera_vocabulary::ExtendedResources;
 
 use crate::{InvalidResourceName, ResourceName};
+pub use delivery::{Delivery, Extra, Way};
 use file::File;
+pub use overrides::Overrides;
 pub use pattern::Pattern;
 pub use sharing::{DeviceReference, Replicated, ReplicatedDevices, TimeSlicing};
+pub use word::UnknownWord;
 
 /// What an admin says about the extended resources of NVIDIA's GPUs. The default is what is offered where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,15 +24,26 @@ pub struct Config {
     pub mig_strategy: MigStrategy,
     /// Which of several devices of one accelerator a container should get.
     pub allocation_policy: AllocationPolicy,
+    /// How a container gets its devices.
+    pub delivery: Delivery,
     /// What whole accelerators are called, by their model: the first that matches. Empty: all by the family's name.
     pub wholes: Vec<Rename>,
     /// What partitions are called, by their shape. Empty: as the strategy says.
     pub partitions: Vec<Rename>,
     /// What several pods may have at once.
     pub time_slicing: Option<TimeSlicing>,
-    /// What stands in the file and changes nothing here, by its path: the agent has flags of its own for it, or it is known
-    /// to nobody. NVIDIA's device plugin says nothing about what it does not know.
-    pub ignored: Vec<String>,
+    /// What stands in the file, or was said over it, and changes nothing here. NVIDIA's device plugin says nothing about what
+    /// it does not know.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Something that changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ignored {
+    /// Where it stands.
+    pub path: String,
+    /// What is done instead.
+    pub instead: &'static str,
 }
 
 /// What becomes of partitions (`flags.migStrategy`).
@@ -74,6 +91,14 @@ pub enum ConfigError {
         /// What is wrong.
         cause: String,
     },
+    /// None of the words that can stand there.
+    #[error("{path}: {source}")]
+    Word {
+        /// Where it stands.
+        path: &'static str,
+        /// What is wrong.
+        source: UnknownWord,
+    },
     /// A name that Kubernetes does not take.
     #[error("{path}: {source}")]
     Name {
@@ -91,7 +116,15 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        File::parse(text)?.config()
+        Self::read(text, &Overrides::default())
+    }
+
+    /// The same with what flags and the environment say above it. Without a file: that of an empty text.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        File::parse(text)?.config(overrides)
     }
 
     /// What an accelerator of a model is called; `None` where the admin names others and not this.
@@ -124,24 +157,79 @@ fn named(renames: &[Rename], what: &str) -> Option<ResourceName> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+    use std::fs;
+    use std::path::Path;
+
+    use tessera_core::{Ledger, Offering};
+
     use super::*;
+    use crate::offer;
+    use crate::testing::{NOBODY, basis, cut, described, gpu, inventory};
+
+    /// What a file yields, to be read: the answers to who asks what became of it.
+    fn yields(text: &str) -> String {
+        let config = match Config::parse(text) {
+            Ok(config) => config,
+            Err(error) => return format!("refused: {error}\n"),
+        };
+        let mut yields = String::new();
+        let Delivery { ways, device_nodes, annotation_prefix, extras } = &config.delivery;
+        let nodes = if *device_nodes { ", with device nodes" } else { "" };
+        writeln!(yields, "delivered by {ways:?}{nodes}, annotations {annotation_prefix}, extras {extras:?}").unwrap();
+        for Ignored { path, instead } in &config.ignored {
+            writeln!(yields, "changes nothing: {path}: {instead}").unwrap();
+        }
+        let small = ["1g.5gb", "1g.5gb"];
+        for (machine, accelerators) in [
+            ("two GPUs", vec![gpu(1), gpu(9)]),
+            ("two GPUs, cut alike", vec![cut(1, &small), cut(9, &small)]),
+            ("two GPUs, one of them cut", vec![gpu(1), cut(9, &["1g.5gb", "3g.20gb"])]),
+        ] {
+            let inventory = inventory(Offering::NOTHING, accelerators);
+            let offer = offer(&basis(&inventory.units(&Ledger::default()), &NOBODY), &config);
+            write!(yields, "\n--- {machine}\n{}", described(&offer)).unwrap();
+        }
+        yields
+    }
 
     /// Files as admins write them, most of them from NVIDIA's documentation.
-    const FILES: [(&str, &str); 6] = [
-        ("empty", include_str!("fixtures/empty.yaml")),
-        ("time-slicing", include_str!("fixtures/time-slicing.yaml")),
-        ("renamed", include_str!("fixtures/renamed.yaml")),
-        ("lists", include_str!("fixtures/lists.yaml")),
-        ("all-flags", include_str!("fixtures/all-flags.yaml")),
-        ("json", include_str!("fixtures/json.yaml")),
-    ];
+    #[test]
+    fn files_yield_what_their_writers_mean() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fixtures");
+        let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            insta::assert_snapshot!(file.file_stem().unwrap().to_str().unwrap(), yields(&text));
+        }
+    }
 
     #[test]
-    fn files_are_read_as_they_are_meant() {
-        for (name, text) in FILES {
-            let config = Config::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            insta::assert_debug_snapshot!(name, config);
-        }
+    fn what_is_said_above_the_file_stands() {
+        let file = "{flags: {migStrategy: single, gdsEnabled: true, plugin: {deviceListStrategy: envvar, \
+                    passDeviceSpecs: true, cdiAnnotationPrefix: a/, sharedDevicesAllocationPolicy: packed}}}";
+        let alone = Config::read(file, &Overrides::default()).unwrap();
+        assert_eq!(alone, Config::parse(file).unwrap());
+        let overrides = Overrides {
+            mig_strategy: Some(MigStrategy::Mixed),
+            allocation_policy: Some(AllocationPolicy::Distributed),
+            ways: Some([Way::VolumeMounts].into()),
+            device_nodes: Some(false),
+            annotation_prefix: Some("b/".to_owned()),
+            gdrcopy: Some(true),
+            gds: Some(false),
+            mofed: None,
+        };
+        let said = Config::read(file, &overrides).unwrap();
+        assert_eq!((said.mig_strategy, said.allocation_policy), (MigStrategy::Mixed, AllocationPolicy::Distributed));
+        let delivery = Delivery {
+            ways: [Way::VolumeMounts].into(),
+            device_nodes: false,
+            annotation_prefix: "b/".to_owned(),
+            extras: [Extra::GdrCopy].into(),
+        };
+        assert_eq!(said.delivery, delivery);
     }
 
     #[test]
@@ -151,10 +239,16 @@ mod tests {
             ("version: v2".to_owned(), "version: must be v1, and is v2"),
             ("- a".to_owned(), "the file: must be a map"),
             ("a: [".to_owned(), "it is no YAML"),
-            ("flags: {migStrategy: both}".to_owned(), "flags.migStrategy: must be none, single or mixed"),
+            (
+                "flags: {migStrategy: both}".to_owned(),
+                "flags.migStrategy: must be one of none, single, mixed, and is \"both\"",
+            ),
             ("flags: {plugin: {deviceListStrategy: cdi}}".to_owned(), "flags.plugin.deviceListStrategy"),
             ("flags: {plugin: {deviceIDStrategy: name}}".to_owned(), "flags.plugin.deviceIDStrategy"),
-            ("flags: {plugin: {sharedDevicesAllocationPolicy: x}}".to_owned(), "must be distributed or packed"),
+            (
+                "flags: {plugin: {sharedDevicesAllocationPolicy: x}}".to_owned(),
+                "must be one of distributed, packed, and is \"x\"",
+            ),
             ("resources: {gpus: [{name: gpu}]}".to_owned(), "resources.gpus: each must have a pattern and a name"),
             ("resources: {mig: [{pattern: '*', name: GPU}]}".to_owned(), "resources.mig: resource name"),
             ("sharing: {timeSlicing: {}}".to_owned(), "sharing.timeSlicing.resources: names no resource"),

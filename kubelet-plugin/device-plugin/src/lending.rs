@@ -2,13 +2,17 @@ use std::collections::BTreeMap;
 
 use tessera_core::{Loan, Use};
 
+use crate::Held;
+
 /// What pods have by way of the device plugin: what was granted here, and what the kubelet tells.
 ///
-/// The kubelet says nothing when a pod ends; it only lists what pods have. So a loan ends when two listings in a row do not
-/// name it that were both asked for after it was granted: a pod that is on its way in may be missing in one.
+/// The kubelet says nothing when a pod ends; it only tells what pods have. So a loan ends when it was silent about it several
+/// times in a row, each time asked after the last grant.
 #[derive(Clone, Debug, Default)]
 pub struct Lending {
     lent: BTreeMap<String, Lent>,
+    /// What the kubelet told last.
+    told: Held,
     /// The number of grants and questions so far: what came before what.
     moment: u64,
 }
@@ -18,27 +22,27 @@ struct Lent {
     loan: Loan,
     /// When it was granted for the last time.
     granted: u64,
-    missing_before: bool,
+    /// Whether the kubelet has told of it since.
+    heard: bool,
+    /// So often in a row it did not.
+    silences: u32,
 }
+
+/// So many silences end a loan: one alone may be that of a kubelet that was about to tell.
+const SILENCES: u32 = 2;
+/// So many end one of which the kubelet has never told. It first tells when all of the container's resources were allocated,
+/// and another device plugin may take its time.
+const SILENCES_AT_FIRST: u32 = 30;
 
 /// When the kubelet was asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked(u64);
 
-/// What the kubelet answered.
-#[derive(Clone, Debug, Default)]
-pub struct Listed {
-    /// What pods have, by the id of the unit, and the resource that they asked for.
-    pub units: BTreeMap<String, String>,
-    /// Whether the kubelet can be taken to know all pods: one that has just started does not.
-    pub complete: bool,
-}
-
 impl Lending {
     /// Pods get this unit now.
     pub fn grant(&mut self, unit: String, loan: Loan) {
         self.moment += 1;
-        self.lent.insert(unit, Lent { loan, granted: self.moment, missing_before: false });
+        self.lent.insert(unit, Lent { loan, granted: self.moment, heard: false, silences: 0 });
     }
 
     /// The kubelet is about to be asked.
@@ -47,27 +51,37 @@ impl Lending {
         Asked(self.moment)
     }
 
-    /// The kubelet has answered. `uses` says what of the hardware a unit takes, if it is one of these: the kubelet lists
-    /// those of all device plugins. What a unit took when it was lent stays, also where nobody sees it any more.
-    pub fn hear(&mut self, asked: Asked, listed: &Listed, uses: impl Fn(&str) -> Option<Vec<Use>>) {
-        for (unit, resource) in &listed.units {
-            if let Some(lent) = self.lent.get_mut(unit) {
-                lent.missing_before = false;
-            } else if let Some(uses) = uses(unit) {
-                let loan = Loan { resource: resource.clone(), uses };
-                self.lent.insert(unit.clone(), Lent { loan, granted: asked.0, missing_before: false });
-            }
-        }
-        if !listed.complete {
-            self.lent.values_mut().for_each(|lent| lent.missing_before = false);
-            return;
-        }
+    /// The kubelet has answered.
+    pub fn hear(&mut self, asked: Asked, held: Held, uses: impl Fn(&str) -> Option<Vec<Use>>) {
         self.lent.retain(|unit, lent| {
-            if listed.units.contains_key(unit) || lent.granted > asked.0 {
-                return true;
+            if held.names(unit) {
+                (lent.heard, lent.silences) = (true, 0);
+            } else if lent.granted <= asked.0 {
+                lent.silences += 1;
             }
-            !std::mem::replace(&mut lent.missing_before, true)
+            lent.silences < if lent.heard { SILENCES } else { SILENCES_AT_FIRST }
         });
+        self.told = held;
+        self.recognize(uses);
+    }
+
+    /// Finds what the kubelet told of among the units that are seen now. `uses` says what of the hardware a unit takes, if it
+    /// is one of them: the kubelet tells of those of all device plugins. What a unit took when it was lent stays, also
+    /// where nobody sees it any more.
+    pub fn recognize(&mut self, uses: impl Fn(&str) -> Option<Vec<Use>>) {
+        for (unit, resource, shared) in
+            self.told.units().filter(|(unit, ..)| !self.lent.contains_key(*unit)).collect::<Vec<_>>()
+        {
+            if let Some(uses) = uses(unit) {
+                let loan = Loan { resource: resource.to_owned(), shared, uses };
+                self.lent.insert(unit.to_owned(), Lent { loan, granted: 0, heard: true, silences: 0 });
+            }
+        }
+    }
+
+    /// Whether pods have nothing.
+    pub fn is_empty(&self) -> bool {
+        self.lent.is_empty()
     }
 
     /// What pods have.
@@ -79,52 +93,51 @@ impl Lending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DeviceId;
 
     enum Event {
         Grant,
         /// The kubelet is asked, and names it or not.
-        List(bool),
-        /// The same of a kubelet that has just started.
-        ListEarly(bool),
+        Tell(bool),
         /// It is granted while the kubelet answers that nobody has it.
-        GrantWhileListed,
+        GrantMeanwhile,
+        /// Silence, so often.
+        Silences(u32),
     }
-    use Event::{Grant, GrantWhileListed, List, ListEarly};
+    use Event::{Grant, GrantMeanwhile, Silences, Tell};
 
     #[test]
-    fn a_loan_ends_when_the_kubelet_has_been_silent_about_it_twice() {
+    fn a_loan_ends_when_the_kubelet_has_been_silent_about_it_for_long_enough() {
         for (what, events, expected) in [
             ("granted", vec![Grant], true),
-            ("found", vec![List(true)], true),
-            ("found early", vec![ListEarly(true)], true),
-            ("on its way", vec![Grant, List(false)], true),
-            ("never came", vec![Grant, List(false), List(false)], false),
-            ("ended", vec![Grant, List(true), List(false), List(false)], false),
-            ("missed once", vec![Grant, List(false), List(true), List(false)], true),
-            ("granted anew", vec![Grant, List(false), Grant, List(false)], true),
-            ("granted anew just then", vec![Grant, List(false), GrantWhileListed], true),
-            ("granted anew just then and once later", vec![Grant, List(false), GrantWhileListed, List(false)], true),
-            ("the kubelet started", vec![Grant, List(true), ListEarly(false), ListEarly(false)], true),
-            ("it started and knows", vec![Grant, ListEarly(false), List(false), List(false)], false),
-            ("it started in between", vec![Grant, List(false), ListEarly(false), List(false)], true),
+            ("found", vec![Tell(true)], true),
+            ("on its way", vec![Grant, Silences(29)], true),
+            ("never came", vec![Grant, Silences(30)], false),
+            ("ended", vec![Grant, Tell(true), Silences(2)], false),
+            ("missed once", vec![Grant, Tell(true), Silences(1), Tell(true), Silences(1)], true),
+            ("granted anew", vec![Tell(true), Silences(1), Grant, Silences(1)], true),
+            ("granted anew just then", vec![Tell(true), Silences(1), GrantMeanwhile], true),
+            ("and not heard of yet", vec![Tell(true), Silences(1), GrantMeanwhile, Silences(29)], true),
         ] {
             let mut lending = Lending::default();
-            let loan = || Loan { resource: "nvidia.com/gpu".to_owned(), uses: Vec::new() };
-            let list = |lending: &mut Lending, named, complete, granted| {
-                let units =
-                    if named { [("GPU-1".to_owned(), "nvidia.com/gpu".to_owned())].into() } else { BTreeMap::new() };
+            let loan = || Loan { resource: "nvidia.com/gpu".to_owned(), shared: false, uses: Vec::new() };
+            let tell = |lending: &mut Lending, named, granted| {
+                let mut held = Held::default();
+                if named {
+                    held.add("nvidia.com/gpu", &DeviceId::of("GPU-1"));
+                }
                 let asked = lending.ask();
                 if granted {
                     lending.grant("GPU-1".to_owned(), loan());
                 }
-                lending.hear(asked, &Listed { units, complete }, |_| Some(Vec::new()));
+                lending.hear(asked, held, |_| Some(Vec::new()));
             };
             for event in events {
                 match event {
                     Grant => lending.grant("GPU-1".to_owned(), loan()),
-                    List(named) => list(&mut lending, named, true, false),
-                    ListEarly(named) => list(&mut lending, named, false, false),
-                    GrantWhileListed => list(&mut lending, false, true, true),
+                    Tell(named) => tell(&mut lending, named, false),
+                    GrantMeanwhile => tell(&mut lending, false, true),
+                    Silences(number) => (0..number).for_each(|_| tell(&mut lending, false, false)),
                 }
             }
             assert_eq!(lending.loans().contains_key("GPU-1"), expected, "{what}");
@@ -135,8 +148,20 @@ mod tests {
     fn what_is_another_plugins_is_nobodys_here() {
         let mut lending = Lending::default();
         let asked = lending.ask();
-        let units = [("nic-0".to_owned(), "example.com/nic".to_owned())].into();
-        lending.hear(asked, &Listed { units, complete: true }, |_| None);
-        assert!(lending.loans().is_empty());
+        let mut held = Held::default();
+        held.add("example.com/nic", &DeviceId::of("nic-0"));
+        lending.hear(asked, held, |_| None);
+        assert!(lending.is_empty());
+    }
+
+    #[test]
+    fn what_is_seen_later_is_lent_from_then_on() {
+        let mut lending = Lending::default();
+        let asked = lending.ask();
+        let mut held = Held::default();
+        held.add("nvidia.com/gpu", &DeviceId::of("GPU-1"));
+        lending.hear(asked, held, |_| None);
+        lending.recognize(|unit| (unit == "GPU-1").then(Vec::new));
+        assert!(lending.loans().contains_key("GPU-1"));
     }
 }

@@ -2,8 +2,10 @@
 //! get, and what it is told. Functions of plain data, as in `tessera-core`: no I/O, no clock, no randomness.
 
 mod allocation;
+mod answer;
 mod config;
 mod device_id;
+mod held;
 mod lending;
 mod offer;
 mod preference;
@@ -14,13 +16,15 @@ mod spec;
 mod testing;
 
 pub use allocation::{NotAllocated, allocate};
+pub use answer::{Answer, answer};
 pub use config::{
-    AllocationPolicy, Config, ConfigError, DeviceReference, MigStrategy, Pattern, Rename, Replicated,
-    ReplicatedDevices, TimeSlicing,
+    AllocationPolicy, Config, ConfigError, Delivery, DeviceReference, Extra, Ignored, MigStrategy, Overrides, Pattern,
+    Rename, Replicated, ReplicatedDevices, TimeSlicing, UnknownWord, Way,
 };
 pub use device_id::DeviceId;
-pub use lending::{Asked, Lending, Listed};
-pub use offer::{Offer, Offered, Resource, offer};
+pub use held::Held;
+pub use lending::{Asked, Lending};
+pub use offer::{Basis, Offer, Offered, Resource, offer};
 pub use preference::preferred;
 pub use resource_name::{InvalidResourceName, ResourceName};
 pub use spec::{Description, SHARED, Undescribable, spec};

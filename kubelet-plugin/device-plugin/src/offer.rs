@@ -1,14 +1,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use tessera_core::{State, Unit, UnitKind};
+use tessera_core::{Loan, State, Unit, UnitKind};
+use tessera_driver::Accelerator;
 use tessera_vocabulary::{ExtendedResources, PciAddress};
 
 use crate::{Config, DeviceId, MigStrategy, ResourceName, replicas};
 
+/// What an offer is made of, besides what an admin says.
+#[derive(Clone, Copy)]
+pub struct Basis<'a> {
+    /// All units of the node.
+    pub units: &'a [Unit<'a>],
+    /// What pods have, by the id of the unit.
+    pub loans: &'a BTreeMap<String, Loan>,
+    /// The resources of which pods have devices, and no other device plugin has healthy ones.
+    pub unserved: &'a BTreeSet<String>,
+    /// The names of the family's resources.
+    pub family: ExtendedResources,
+    /// Whether an accelerator, and what it is cut into, is offered by count at all.
+    pub by_count: &'a dyn Fn(&Accelerator) -> bool,
+}
+
 /// What the kubelet is offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// The resources that have devices, by name.
+    /// The resources by name: those that have devices, and those of which pods have some that nobody else serves.
     pub resources: BTreeMap<ResourceName, Resource>,
     /// What is not offered though it is there, and why; for the log.
     pub problems: Vec<String>,
@@ -42,12 +58,37 @@ pub struct Offered {
 ///
 /// A unit that a claim has stays in its resource and cannot be handed out: the kubelet then counts it as there and not to
 /// be had. An accelerator that somebody has cut is no whole any more, unless partitions are not offered at all.
-pub fn offer(units: &[Unit<'_>], family: ExtendedResources, config: &Config) -> Offer {
+///
+/// A unit that pods got under another name, or one of them for itself, is given to no others under the new one while they
+/// run. A resource of which pods have any stays, if without devices, unless another device plugin serves it: the kubelet
+/// starts no container again that has devices of a resource that it knows no device plugin of.
+pub fn offer(basis: &Basis<'_>, config: &Config) -> Offer {
+    let mut offer = by_count(basis, config);
+    for (name, resource) in &mut offer.resources {
+        for device in &mut resource.devices {
+            let Some(loan) = basis.loans.get(device.id.unit()).filter(|_| device.is_healthy()) else { continue };
+            if loan.resource != name.as_str() || loan.shared != device.id.is_replica() {
+                device.state = State::Unusable { cause: format!("pods that asked for {} have it", loan.resource) };
+            }
+        }
+    }
+    let domain = basis.family.domain;
+    let unserved = basis.loans.values().filter(|loan| basis.unserved.contains(&loan.resource));
+    for name in unserved.filter_map(|loan| ResourceName::new(domain, &loan.resource).ok()) {
+        offer.resources.entry(name).or_default();
+    }
+    offer
+}
+
+/// What there is by count, whoever has it.
+fn by_count(basis: &Basis<'_>, config: &Config) -> Offer {
     let mut offer = Offer::default();
-    let chosen = match chosen(units, config.mig_strategy) {
+    let units: Vec<_> = basis.units.iter().filter(|unit| (basis.by_count)(unit.accelerator)).collect();
+    let chosen = match chosen(&units, config.mig_strategy) {
         Ok(chosen) => chosen,
         Err(problem) => return Offer { problems: vec![problem], ..offer },
     };
+    let family = basis.family;
     for unit in chosen {
         let (what, name) = match unit.kind {
             UnitKind::Whole => (unit.accelerator.model(), config.whole(unit.accelerator.model(), family)),
@@ -59,7 +100,7 @@ pub fn offer(units: &[Unit<'_>], family: ExtendedResources, config: &Config) -> 
         }
     }
     match &config.time_slicing {
-        Some(slicing) => replicas::replicate(offer, slicing, &replicas::numbers(units)),
+        Some(slicing) => replicas::replicate(offer, slicing, &replicas::numbers(basis.units)),
         None => offer,
     }
 }
@@ -82,14 +123,15 @@ impl Offered {
 }
 
 /// The units that a strategy offers.
-fn chosen<'a, 'b>(units: &'b [Unit<'a>], strategy: MigStrategy) -> Result<Vec<&'b Unit<'a>>, String> {
+fn chosen<'a, 'b>(units: &[&'b Unit<'a>], strategy: MigStrategy) -> Result<Vec<&'b Unit<'a>>, String> {
     let is_whole = |unit: &&Unit<'_>| unit.kind == UnitKind::Whole;
+    let all = || units.iter().copied();
     if strategy == MigStrategy::None {
-        return Ok(units.iter().filter(is_whole).collect());
+        return Ok(all().filter(is_whole).collect());
     }
-    let cut = cut_by_hand(units);
+    let cut = cut_by_hand(all());
     let is_cut = |unit: &Unit<'_>| cut.contains(&unit.accelerator.address);
-    let offered: Vec<_> = units.iter().filter(|unit| is_whole(unit) != is_cut(unit)).collect();
+    let offered: Vec<_> = all().filter(|unit| is_whole(unit) != is_cut(unit)).collect();
     if strategy == MigStrategy::Mixed || cut.is_empty() {
         return Ok(offered);
     }
@@ -120,7 +162,7 @@ fn chosen<'a, 'b>(units: &'b [Unit<'a>], strategy: MigStrategy) -> Result<Vec<&'
 }
 
 /// The accelerators that somebody has cut, or means to. Those that a claim has in this mode go back with it.
-fn cut_by_hand(units: &[Unit<'_>]) -> BTreeSet<PciAddress> {
+fn cut_by_hand<'a, 'b: 'a>(units: impl Iterator<Item = &'a Unit<'b>>) -> BTreeSet<PciAddress> {
     let is_cut = |unit: &&Unit<'_>| match unit.kind {
         UnitKind::Partition(..) => true,
         UnitKind::Whole => {
@@ -128,36 +170,21 @@ fn cut_by_hand(units: &[Unit<'_>]) -> BTreeSet<PciAddress> {
             cut && !matches!(unit.state, State::Claimed { .. })
         }
     };
-    units.iter().filter(is_cut).map(|unit| unit.accelerator.address).collect()
+    units.filter(is_cut).map(|unit| unit.accelerator.address).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
 
-    use tessera_core::{Inventory, Ledger, Offering};
+    use tessera_core::{Inventory, Ledger, Offering, Use};
 
     use super::*;
-    use crate::testing::{cut, gpu, inventory};
+    use crate::testing::{NOBODY, basis, cut, described, gpu, inventory};
 
-    /// A line for each resource and problem: the devices without what all ids of GPUs begin with.
-    fn described(inventory: &Inventory, config: &str) -> String {
+    fn offered(inventory: &Inventory, config: &str) -> String {
         let units = inventory.units(&Ledger::default());
-        let offer = offer(&units, ExtendedResources::NVIDIA, &Config::parse(config).unwrap());
-        let mut text = String::new();
-        for (name, resource) in &offer.resources {
-            write!(text, "{name}{}:", if resource.one_at_most { " (one at most)" } else { "" }).unwrap();
-            for device in &resource.devices {
-                let id = device.id.to_string().replace("GPU-00000000-0000-0000-0000-0000000000", "");
-                let numa = device.numa_node.map(|node| format!("@{node}")).unwrap_or_default();
-                write!(text, " {id}{numa}{}", if device.is_healthy() { "" } else { "!" }).unwrap();
-            }
-            text += "\n";
-        }
-        for problem in &offer.problems {
-            writeln!(text, "problem: {}", problem.replace("GPU-00000000-0000-0000-0000-0000000000", "")).unwrap();
-        }
-        text
+        described(&offer(&basis(&units, &NOBODY), &Config::parse(config).unwrap()))
     }
 
     #[test]
@@ -188,10 +215,72 @@ mod tests {
         let mut text = String::new();
         for (machine, accelerators) in machines {
             for config in &configs {
-                let described = described(&inventory(Offering::NOTHING, accelerators.clone()), config);
+                let described = offered(&inventory(Offering::NOTHING, accelerators.clone()), config);
                 writeln!(text, "--- {machine}; {}\n{described}", config.replace('\n', "; ")).unwrap();
             }
         }
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_pods_have_stays_theirs_when_the_config_changes() {
+        let inventory = inventory(Offering::NOTHING, vec![gpu(1), gpu(2)]);
+        let slicing = |resources: &str| format!("sharing: {{timeSlicing: {{resources: [{resources}]}}}}");
+        let (shared, renamed) =
+            (slicing("{name: gpu, replicas: 2}"), slicing("{name: gpu, rename: slow, replicas: 2}"));
+        for (what, resource, is_shared, config, expected) in [
+            ("the same", "gpu", false, "", "nvidia.com/gpu: 01 02\n"),
+            ("the same, shared", "gpu", true, &*shared, "nvidia.com/gpu: 01::0 01::1 02::0 02::1\n"),
+            ("shared from now on", "gpu", false, &*shared, "nvidia.com/gpu: 01::0! 01::1! 02::0 02::1\n"),
+            ("not shared any more", "gpu", true, "", "nvidia.com/gpu: 01! 02\n"),
+            (
+                "under another name",
+                "gpu",
+                true,
+                &*renamed,
+                "nvidia.com/gpu:\nnvidia.com/slow: 01::0! 01::1! 02::0 02::1\n",
+            ),
+            (
+                "of no pattern",
+                "gpu",
+                false,
+                "resources: {gpus: [{pattern: A100, name: a}]}",
+                "nvidia.com/a: 01! 02\nnvidia.com/gpu:\n",
+            ),
+        ] {
+            let uses = vec![Use { accelerator: gpu(1).name(), placement: None }];
+            let loan = Loan { resource: format!("nvidia.com/{resource}"), shared: is_shared, uses };
+            let loans = BTreeMap::from([(gpu(1).uuid().to_owned(), loan)]);
+            let units = inventory.units(&Ledger::default());
+            let config = Config::parse(config).unwrap();
+            let with = |unserved: &BTreeSet<String>| {
+                let basis = Basis { unserved, ..basis(&units, &loans) };
+                described(&offer(&basis, &config)).replace("@0", "")
+            };
+            assert_eq!(with(&[format!("nvidia.com/{resource}")].into()), expected, "{what}");
+            assert_eq!(
+                with(&BTreeSet::new()),
+                expected.replace("nvidia.com/gpu:\n", ""),
+                "{what}, and others serve it"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_offered_to_claims_alone_is_not_here_but_counts_where_an_admin_counts() {
+        let inventory = inventory(Offering::NOTHING, vec![gpu(1), cut(2, &["1g.5gb"]), gpu(3)]);
+        let units = inventory.units(&Ledger::default());
+        let described_with = |config: &str| {
+            let by_count = |accelerator: &Accelerator| accelerator.address.bus != 1;
+            let basis = Basis { by_count: &by_count, ..basis(&units, &NOBODY) };
+            described(&offer(&basis, &Config::parse(config).unwrap())).replace("@0", "")
+        };
+        assert_eq!(described_with(""), "nvidia.com/gpu: 02! 03\n");
+        assert_eq!(
+            described_with("flags: {migStrategy: mixed}"),
+            "nvidia.com/gpu: 03\nnvidia.com/mig-1g.5gb: MIG-02-0\n"
+        );
+        let second = "sharing: {timeSlicing: {resources: [{name: gpu, devices: [2], replicas: 2}]}}";
+        assert_eq!(described_with(second), "nvidia.com/gpu: 03::0 03::1 02!\n");
     }
 }

@@ -90,16 +90,15 @@ mod tests {
     use proptest::prelude::*;
     use tessera_core::{Ledger, Offering};
     use tessera_driver::Accelerator;
-    use tessera_vocabulary::ExtendedResources;
 
     use super::*;
-    use crate::testing::{cut, gpu, inventory};
+    use crate::testing::{NOBODY, basis, cut, gpu, inventory};
     use crate::{Config, offer};
 
     fn node(accelerators: Vec<Accelerator>, config: &str) -> (Inventory, Resource) {
         let inventory = inventory(Offering::NOTHING, accelerators);
         let config = Config::parse(config).unwrap();
-        let mut offer = offer(&inventory.units(&Ledger::default()), ExtendedResources::NVIDIA, &config);
+        let mut offer = offer(&basis(&inventory.units(&Ledger::default()), &NOBODY), &config);
         let resource = offer.resources.pop_first().unwrap().1;
         (inventory, resource)
     }

@@ -1,4 +1,6 @@
-use cdi::{ContainerEdits, Device, DeviceName, Document, InvalidName, Kind, Spec, Undocumentable};
+use std::collections::BTreeMap;
+
+use cdi::{ContainerEdits, Device, DeviceName, DeviceNode, Document, InvalidName, Kind, Spec, Undocumentable};
 use tessera_core::{Part, Unit};
 
 /// The name of the CDI device that holds what all units say alike: a container that gets any of them gets it too, once.
@@ -20,8 +22,10 @@ pub enum Undescribable {
 pub struct Description {
     /// The spec.
     pub document: Document,
-    /// The ids of the units in it: each is the name of a CDI device.
-    pub units: Vec<String>,
+    /// The kind of the devices in it.
+    pub kind: Kind,
+    /// The device nodes that each unit in it brings, by the unit's id, which is the name of a CDI device.
+    pub units: BTreeMap<String, Vec<DeviceNode>>,
     /// Whether there is a device [`SHARED`] beside them.
     pub shares: bool,
     /// What is missing for the others, by their ids.
@@ -50,16 +54,17 @@ pub fn spec(
     if !shared.is_empty() {
         devices.push(Device::new(SHARED.parse()?, shared.clone()));
     }
-    let ids: Vec<String> = described.iter().map(|(id, _)| id.clone()).collect();
+    let mut nodes = BTreeMap::new();
     for (id, mut edits) in described {
+        nodes.insert(id.clone(), edits.device_nodes.clone());
         edits.leave_out(&shared);
         devices.push(Device::new(id.parse::<DeviceName>()?, edits));
     }
-    if ids.is_empty() {
+    if nodes.is_empty() {
         return Ok(None);
     }
     let document = Spec::new(kind.clone(), devices).document()?;
-    Ok(Some(Description { document, units: ids, shares: !shared.is_empty(), missing }))
+    Ok(Some(Description { document, kind: kind.clone(), units: nodes, shares: !shared.is_empty(), missing }))
 }
 
 /// The environment, mounts and hooks that all of these have.
@@ -81,7 +86,7 @@ fn shared<'a>(mut all: impl Iterator<Item = &'a ContainerEdits>) -> ContainerEdi
 
 #[cfg(test)]
 mod tests {
-    use cdi::{DeviceNode, Mount};
+    use cdi::Mount;
     use tessera_core::{Ledger, Offering};
 
     use super::*;
@@ -114,7 +119,9 @@ mod tests {
         assert!(describe(&[]).is_none() && describe(&[3]).is_none());
         let described = describe(&[1, 2, 3]).unwrap();
         assert!(described.shares);
-        assert_eq!(described.units, [gpu(1).uuid(), gpu(2).uuid()]);
+        assert_eq!(described.units.keys().collect::<Vec<_>>(), [gpu(1).uuid(), gpu(2).uuid()]);
+        let nodes: Vec<_> = described.units[gpu(2).uuid()].iter().map(|node| node.path.as_str()).collect();
+        assert_eq!(nodes, ["/dev/nvidiactl", "/dev/nvidia2"]);
         assert_eq!(described.missing, [(gpu(3).uuid().to_owned(), "its node is missing".to_owned())]);
         let json: serde_json::Value = serde_json::from_str(described.document.as_str()).unwrap();
         insta::assert_json_snapshot!(json);

@@ -1,12 +1,26 @@
 //! Small machines that the tests of this crate share.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
 use semver::Version;
-use tessera_core::{Inventory, Offering};
+use tessera_core::{Inventory, Loan, Offering, Unit};
 use tessera_driver::topology::Links;
 use tessera_driver::{
     Accelerator, Discovery, Facts, Locality, Made, Partition, Partitioning, Placement, Resources, Shape, nvidia,
 };
-use tessera_vocabulary::PciAddress;
+use tessera_vocabulary::{ExtendedResources, PciAddress};
+
+use crate::{Basis, Offer};
+
+/// No pod has anything without a claim.
+pub(crate) static NOBODY: BTreeMap<String, Loan> = BTreeMap::new();
+
+/// All of these, by count.
+pub(crate) fn basis<'a>(units: &'a [Unit<'a>], loans: &'a BTreeMap<String, Loan>) -> Basis<'a> {
+    static NONE: BTreeSet<String> = BTreeSet::new();
+    Basis { units, loans, unserved: &NONE, family: ExtendedResources::NVIDIA, by_count: &|_| true }
+}
 
 /// An A100 on a bus of its own; those below bus 8 are on one NUMA node, the others on another.
 pub(crate) fn gpu(bus: u8) -> Accelerator {
@@ -58,4 +72,22 @@ pub(crate) fn cut(bus: u8, shapes: &[&str]) -> Accelerator {
 /// A node with these.
 pub(crate) fn inventory(offering: Offering, accelerators: Vec<Accelerator>) -> Inventory {
     Inventory::new(offering).after(&Discovery { accelerators, ..Discovery::default() }, &Default::default())
+}
+
+/// A line for each resource and problem: the devices without what all ids of GPUs begin with, each with its NUMA node, and a
+/// mark where it cannot be had.
+pub(crate) fn described(offer: &Offer) -> String {
+    let mut text = String::new();
+    for (name, resource) in &offer.resources {
+        write!(text, "{name}{}:", if resource.one_at_most { " (one at most)" } else { "" }).unwrap();
+        for device in &resource.devices {
+            let numa = device.numa_node.map(|node| format!("@{node}")).unwrap_or_default();
+            write!(text, " {}{numa}{}", device.id, if device.is_healthy() { "" } else { "!" }).unwrap();
+        }
+        text += "\n";
+    }
+    for problem in &offer.problems {
+        writeln!(text, "problem: {problem}").unwrap();
+    }
+    text.replace("GPU-00000000-0000-0000-0000-0000000000", "")
 }

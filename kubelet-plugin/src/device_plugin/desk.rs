@@ -3,10 +3,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cdi::{FileName, Kind};
-use tessera_core::{Inventory, Ledger, Loan, State, Unit, UnitKind};
+use tessera_core::{Inventory, Ledger, Loan, State, Unit, Use};
 use tessera_device_plugin::{
-    Asked, Description, DeviceId, Lending, Listed, NotAllocated, Offer, Resource, ResourceName, SHARED, allocate,
-    offer, preferred, spec,
+    Answer, Asked, Basis, Description, DeviceId, Held, Lending, NotAllocated, Offer, Resource, ResourceName, allocate,
+    answer, offer, preferred, spec,
 };
 use tessera_driver::{Accelerator, Host};
 use tessera_vocabulary::{DriverName, ExtendedResources};
@@ -16,8 +16,9 @@ use tracing::{info, warn};
 
 use super::Configured;
 use crate::claims::edits;
+use crate::cli::Apis;
 use crate::hardware::Observed;
-use crate::ledger::SharedLedger;
+use crate::ledger::{SharedLedger, Transaction};
 
 /// Files of the vendor's driver may change and nothing tells of it: what containers need is looked at so often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,7 +30,8 @@ pub(crate) struct Desk {
     file: FileName,
     lending: Mutex<Lending>,
     described: Mutex<Described>,
-    offered: watch::Sender<Offer>,
+    unserved: watch::Sender<BTreeSet<String>>,
+    offered: watch::Sender<Telling>,
     loans_known: watch::Sender<bool>,
 }
 
@@ -37,6 +39,7 @@ pub(crate) struct Desk {
 pub(crate) struct Parts {
     pub(crate) driver: DriverName,
     pub(crate) family: ExtendedResources,
+    pub(crate) apis: Apis,
     pub(crate) config: Configured,
     pub(crate) host: Host,
     pub(crate) observed: Observed,
@@ -56,13 +59,13 @@ enum Described {
     Failed(String),
 }
 
-/// What a container is given.
-#[derive(Debug)]
-pub(crate) struct Granted {
-    /// The names of CDI devices.
-    pub(crate) cdi_devices: Vec<String>,
-    /// What it is told because of all that it was given.
-    pub(crate) environment: BTreeMap<String, String>,
+/// What the kubelet is told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Telling {
+    /// What is offered.
+    pub(crate) offer: Offer,
+    /// How often it was to be told again, though it was the same.
+    pub(crate) repeats: u64,
 }
 
 /// Why a container is given nothing. The texts land in events of pods.
@@ -70,7 +73,7 @@ pub(crate) struct Granted {
 pub(crate) enum DeskError {
     #[error(transparent)]
     Refused(#[from] NotAllocated),
-    #[error("{0}: none of it is on this node any more; delete the pod so that it is made anew")]
+    #[error("{0}: none of it is offered on this node any more; delete the pod so that it is made anew")]
     NoSuchResource(ResourceName),
     #[error("{resource}: the container runtime cannot be told of the devices: {cause}")]
     Undescribed { resource: ResourceName, cause: String },
@@ -87,13 +90,18 @@ impl Desk {
         let kind = Kind::new(&format!("tessera.{}", parts.driver), "device")?;
         let file = FileName::transient(&kind, "units")?;
         let (lending, described) = (Mutex::default(), Mutex::default());
-        let (offered, loans_known) = (watch::Sender::default(), watch::Sender::new(false));
-        Ok(Self { parts, kind, file, lending, described, offered, loans_known })
+        let (unserved, offered, loans_known) = Default::default();
+        Ok(Self { parts, kind, file, lending, described, unserved, offered, loans_known })
     }
 
     /// What is offered, now and from now on.
-    pub(crate) fn offered(&self) -> watch::Receiver<Offer> {
+    pub(crate) fn offered(&self) -> watch::Receiver<Telling> {
         self.offered.subscribe()
+    }
+
+    /// Tells the kubelet the same again: it then writes down what pods have.
+    pub(super) fn repeat(&self) {
+        self.offered.send_modify(|telling| telling.repeats += 1);
     }
 
     /// Whether it is known what pods have: before, no claim may be given anything.
@@ -104,7 +112,7 @@ impl Desk {
     /// Keeps the offer, and what the container runtime is told, true to the hardware and the ledger, until stopped.
     pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let (mut observed, mut changed) = (self.parts.observed.clone(), self.parts.ledger.changed());
-        let mut configured = self.parts.config.clone();
+        let (mut configured, mut unserved) = (self.parts.config.clone(), self.unserved.subscribe());
         let mut problems = Vec::new();
         loop {
             if let Some(now_wrong) = self.refresh().filter(|now| *now != problems) {
@@ -116,6 +124,7 @@ impl Desk {
                 seen = observed.changed() => if seen.is_err() { return },
                 Ok(()) = changed.changed() => {}
                 Ok(()) = configured.changed() => {}
+                Ok(()) = unserved.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -123,15 +132,24 @@ impl Desk {
 
     /// Says what is wrong with the offer; `None` before the first look at the hardware.
     fn refresh(&self) -> Option<Vec<String>> {
-        let ledger = self.parts.ledger.exclusively(|ledger| ledger.ledger().clone());
-        let ledger = ledger.unwrap_or_else(|_| self.parts.ledger.snapshot());
-        let inventory = self.parts.observed.borrow().clone()?;
-        self.describe(&inventory.units(&ledger));
+        let recognized = self.parts.ledger.exclusively(|ledger| {
+            // Borrowed after the ledger, as everywhere. What appears may be what pods have.
+            let inventory = self.parts.observed.borrow().clone()?;
+            self.lend(ledger, &inventory, |lending, uses| lending.recognize(uses));
+            Some((inventory, ledger.ledger().clone()))
+        });
+        let known = || Some((self.parts.observed.borrow().clone()?, self.parts.ledger.snapshot()));
+        let (inventory, ledger) = recognized.unwrap_or_else(|_| known())?;
+        // Where nothing is offered and nothing is lent, no container needs it.
+        let by_count = || inventory.devices().iter().any(|device| self.is_by_count(&device.accelerator));
+        if !ledger.loans().is_empty() || by_count() {
+            self.describe(&inventory.units(&ledger));
+        }
         let offer = self.offer(&inventory, &ledger);
         let problems = offer.problems.clone();
-        self.offered.send_if_modified(|current| {
-            let changed = *current != offer;
-            *current = offer;
+        self.offered.send_if_modified(|telling| {
+            let changed = telling.offer != offer;
+            telling.offer = offer;
             changed
         });
         Some(problems)
@@ -141,7 +159,7 @@ impl Desk {
     fn offer(&self, inventory: &Inventory, ledger: &Ledger) -> Offer {
         let mut units = inventory.units(ledger);
         match &*self.described() {
-            Described::Nothing => return Offer::default(),
+            Described::Nothing => units.clear(),
             Described::Failed(cause) => {
                 units.iter_mut().for_each(|unit| unit.state = State::Unusable { cause: cause.clone() });
             }
@@ -154,7 +172,19 @@ impl Desk {
                 }
             }
         }
-        offer(&units, self.parts.family, &self.parts.config.borrow())
+        let by_count = |accelerator: &Accelerator| self.is_by_count(accelerator);
+        let basis = Basis {
+            units: &units,
+            loans: ledger.loans(),
+            unserved: &self.unserved.borrow(),
+            family: self.parts.family,
+            by_count: &by_count,
+        };
+        offer(&basis, &self.parts.config.borrow())
+    }
+
+    fn is_by_count(&self, accelerator: &Accelerator) -> bool {
+        self.parts.apis.of(accelerator).device_plugin()
     }
 
     /// Tells the container runtime what containers of these need, if that is not what it was told last. A description with
@@ -176,9 +206,11 @@ impl Desk {
         *self.described() = next;
     }
 
-    /// Writes the spec, unless it is there as it should be.
+    /// Writes the spec, unless it is there as it should be, or nobody was ever told to look into it.
     fn tell_runtime(&self, description: &Description) -> Result<(), cdi::Error> {
-        if self.parts.specs.holds(&self.file, &description.document) {
+        let path = || self.parts.specs.path().join(self.file.as_str());
+        let is_read = self.parts.config.borrow().delivery.by_cdi() || path().exists();
+        if !is_read || self.parts.specs.holds(&self.file, &description.document) {
             return Ok(());
         }
         self.parts.specs.write_document(&self.file, &description.document)
@@ -188,7 +220,7 @@ impl Desk {
     ///
     /// # Errors
     /// See [`DeskError`]. A container gets all or nothing.
-    pub(crate) fn grant(&self, resource: &ResourceName, ids: &[DeviceId]) -> Result<Granted, DeskError> {
+    pub(crate) fn grant(&self, resource: &ResourceName, ids: &[DeviceId]) -> Result<Answer, DeskError> {
         let granted = self.parts.ledger.exclusively(|ledger| {
             // Borrowed after the ledger, as everywhere.
             let observed = self.parts.observed.borrow();
@@ -196,18 +228,20 @@ impl Desk {
             let mut offer = self.offer(inventory, ledger.ledger());
             let of_resource =
                 offer.resources.remove(resource).ok_or_else(|| DeskError::NoSuchResource(resource.clone()))?;
-            let wanted: BTreeSet<_> =
-                allocate(resource, &of_resource, ids)?.iter().map(|device| device.id.unit().to_owned()).collect();
+            let allocated = allocate(resource, &of_resource, ids)?;
+            let wanted: BTreeMap<_, _> =
+                allocated.iter().map(|device| (device.id.unit(), device.id.is_replica())).collect();
             let units = inventory.units(ledger.ledger());
-            let units: Vec<_> = units.into_iter().filter(|unit| wanted.contains(&unit.id)).collect();
-            let cdi_devices = self.cdi_devices(resource, &units)?;
+            let units: Vec<_> = units.into_iter().filter(|unit| wanted.contains_key(unit.id.as_str())).collect();
+            let answer = self.answer(resource, &units)?;
             let mut lending = self.lending();
             for unit in &units {
-                let loan = Loan { resource: resource.to_string(), uses: unit.uses.clone() };
+                let shared = wanted.get(unit.id.as_str()).copied().unwrap_or_default();
+                let loan = Loan { resource: resource.to_string(), shared, uses: unit.uses.clone() };
                 lending.grant(unit.id.clone(), loan);
             }
             ledger.lend(lending.loans());
-            Ok(Granted { cdi_devices, environment: environment(&units) })
+            Ok(answer)
         });
         let granted = granted
             .unwrap_or_else(|error| Err(DeskError::Ledger { resource: resource.clone(), cause: error.to_string() }));
@@ -218,16 +252,16 @@ impl Desk {
         granted
     }
 
-    fn cdi_devices(&self, resource: &ResourceName, units: &[Unit<'_>]) -> Result<Vec<String>, DeskError> {
+    /// What a container of these is told, once the runtime can look it up.
+    fn answer(&self, resource: &ResourceName, units: &[Unit<'_>]) -> Result<Answer, DeskError> {
         let failed = |cause: String| DeskError::Undescribed { resource: resource.clone(), cause };
         let described = self.described();
         let Described::Written(description) = &*described else { return Err(failed("nothing is written yet".into())) };
         self.tell_runtime(description).map_err(|error| failed(error.to_string()))?;
-        if let Some(unit) = units.iter().find(|unit| !description.units.contains(&unit.id)) {
+        if let Some(unit) = units.iter().find(|unit| !description.units.contains_key(&unit.id)) {
             return Err(failed(format!("{} was just found", unit.id)));
         }
-        let names = description.shares.then_some(SHARED).into_iter().chain(units.iter().map(|unit| unit.id.as_str()));
-        Ok(names.map(|name| format!("{}={name}", self.kind.as_str())).collect())
+        Ok(answer(&self.parts.config.borrow().delivery, resource, units, description))
     }
 
     /// Which of the available devices a container should get.
@@ -241,7 +275,7 @@ impl Desk {
         let offered = self.offered.borrow();
         let observed = self.parts.observed.borrow();
         let inventory = observed.as_ref().unwrap_or(&NOTHING);
-        let devices: Option<&Resource> = offered.resources.get(resource);
+        let devices: Option<&Resource> = offered.offer.resources.get(resource);
         let policy = self.parts.config.borrow().allocation_policy;
         devices.map(|devices| preferred(devices, inventory, policy, available, must, size)).unwrap_or_default()
     }
@@ -251,22 +285,48 @@ impl Desk {
         self.lending().ask()
     }
 
+    /// Whether pods have anything.
+    pub(super) fn lends(&self) -> bool {
+        !self.lending().is_empty()
+    }
+
     /// The kubelet has told what pods have. Before the first look at the hardware that says nothing: what it is that they
     /// have is not known then.
-    pub(super) fn hear(&self, asked: Asked, listed: &Listed) {
+    pub(super) fn hear(&self, asked: Asked, held: Held) {
         let heard = self.parts.ledger.exclusively(|ledger| {
             let observed = self.parts.observed.borrow();
             let Some(inventory) = observed.as_ref() else { return false };
-            let units = inventory.units(ledger.ledger());
-            let uses = |id: &str| units.iter().find(|unit| unit.id == id).map(|unit| unit.uses.clone());
-            let mut lending = self.lending();
-            lending.hear(asked, listed, uses);
-            ledger.lend(lending.loans());
+            self.lend(ledger, inventory, |lending, uses| lending.hear(asked, held, uses));
             true
         });
-        if matches!(heard, Ok(true)) && listed.complete && !self.loans_known.send_replace(true) {
-            info!(driver = %self.parts.driver, "it is known what pods have without a claim");
+        if matches!(heard, Ok(true)) && !self.loans_known.send_replace(true) {
+            info!(driver = %self.parts.driver, pods_have = self.lending().loans().len(), "it is known what pods have without a claim");
         }
+    }
+
+    /// The kubelet has told of which resources there are healthy devices.
+    pub(super) fn others_serve(&self, served: &BTreeSet<String>) {
+        let lent: BTreeSet<_> = self.lending().loans().into_values().map(|loan| loan.resource).collect();
+        let unserved = lent.difference(served).cloned().collect();
+        self.unserved.send_if_modified(|known| {
+            let changed = *known != unserved;
+            *known = unserved;
+            changed
+        });
+    }
+
+    /// Changes what is lent, in the ledger too. What is done is told what of the hardware a unit takes.
+    fn lend(
+        &self,
+        ledger: &mut Transaction<'_>,
+        inventory: &Inventory,
+        change: impl FnOnce(&mut Lending, &dyn Fn(&str) -> Option<Vec<Use>>),
+    ) {
+        let units = inventory.units(ledger.ledger());
+        let uses = |id: &str| units.iter().find(|unit| unit.id == id).map(|unit| unit.uses.clone());
+        let mut lending = self.lending();
+        change(&mut lending, &uses);
+        ledger.lend(lending.loans());
     }
 
     fn lending(&self) -> MutexGuard<'_, Lending> {
@@ -280,15 +340,3 @@ impl Desk {
 
 /// Before the first look at the hardware.
 static NOTHING: Inventory = Inventory::EMPTY;
-
-/// What a container is told because of all whole accelerators that it was given.
-fn environment(units: &[Unit<'_>]) -> BTreeMap<String, String> {
-    let wholes = units.iter().filter(|unit| unit.kind == UnitKind::Whole);
-    let wholes: Vec<_> = wholes.map(|unit| unit.accelerator).collect();
-    let together = Accelerator::together(&wholes).env;
-    together
-        .iter()
-        .filter_map(|variable| variable.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}

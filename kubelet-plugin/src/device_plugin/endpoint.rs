@@ -63,7 +63,7 @@ impl Endpoints {
         let mut served: BTreeMap<ResourceName, CancellationToken> = BTreeMap::new();
         let mut tasks = JoinSet::new();
         loop {
-            let names: Vec<_> = offered.borrow_and_update().resources.keys().cloned().collect();
+            let names: Vec<_> = offered.borrow_and_update().offer.resources.keys().cloned().collect();
             served.retain(|name, ended| {
                 let stays = names.contains(name);
                 if !stays {

@@ -1,45 +1,69 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_device_plugin::{DeviceId, Listed};
+use tessera_device_plugin::{DeviceId, Held};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::checkpoint::Checkpoint;
 use super::desk::Desk;
 use crate::pod_resources::{Listing, PodResources};
 
 /// The kubelet does not tell when a pod ends. It answers from memory, a hundred times a second.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A kubelet that starts lists no pods before it has heard from the API server which there are, while their containers go
-/// on. Its socket for device plugins is made anew at each start: until it is so old, silence says nothing.
-const SETTLED: Duration = Duration::from_secs(20);
 
-/// Asks the kubelet again and again what pods have by way of device plugins, until stopped.
+/// Looks again and again what pods have by way of device plugins, until stopped.
+///
+/// What pods have stands in the kubelet's checkpoint as soon as their devices are allocated, over its restarts and before it
+/// runs; so it is known from the first look on. What pods had stands there for longer: a kubelet forgets it when it is
+/// asked what pods have, but not before it knows all pods, and writes that down when a device plugin says something. So
+/// while pods have anything it is asked, and where it names less than the checkpoint, told the same devices again.
 pub(super) async fn listen(desk: Arc<Desk>, kubelet: PodResources, directory: PathBuf, stop: CancellationToken) {
-    let socket = directory.join(super::endpoint::KUBELET);
+    let checkpoint = Checkpoint::new(&directory);
     let listening = async {
+        let mut told = String::new();
         loop {
-            let asked = desk.ask();
-            // Before it is asked: one that starts meanwhile has a new socket.
-            let complete = is_settled(&socket);
-            match kubelet.list().await {
-                Ok(listing) => desk.hear(asked, &listed(&listing, complete)),
-                Err(error) => debug!(%error, "the kubelet does not tell what pods have"),
+            let problem = look(&desk, &kubelet, &checkpoint).await.err().unwrap_or_default();
+            if problem != told && !problem.is_empty() {
+                warn!(error = problem, "it is not known what pods have without a claim; looking again");
             }
+            told = problem;
             tokio::time::sleep(PAUSE).await;
         }
     };
     let _: Option<()> = stop.run_until_cancelled(listening).await;
 }
 
-fn listed(listing: &Listing, complete: bool) -> Listed {
-    let unit = |(id, resource): (&str, &str)| (DeviceId::read(id).unit().to_owned(), resource.to_owned());
-    Listed { units: listing.devices().map(unit).collect(), complete }
+async fn look(desk: &Desk, kubelet: &PodResources, checkpoint: &Checkpoint) -> Result<(), String> {
+    let asked = desk.ask();
+    let lends = desk.lends();
+    let named = if lends { ask(desk, kubelet).await } else { Held::default() };
+    let kept = checkpoint.read().map_err(|error| error.to_string())?;
+    if lends && kept.units().any(|(unit, ..)| !named.names(unit)) {
+        desk.repeat();
+    }
+    desk.hear(asked, named.and(kept));
+    Ok(())
 }
 
-/// Whether the kubelet has been running for so long that it knows all pods.
-fn is_settled(socket: &Path) -> bool {
-    let made = std::fs::symlink_metadata(socket).and_then(|data| data.modified());
-    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age >= SETTLED))
+/// What the kubelet says. One that does not answer writes nothing either, so nothing is lost by it.
+async fn ask(desk: &Desk, kubelet: &PodResources) -> Held {
+    match kubelet.served().await {
+        Ok(served) => desk.others_serve(&served),
+        Err(error) => debug!(%error, "the kubelet does not tell what is served"),
+    }
+    match kubelet.list().await {
+        Ok(listing) => held(&listing),
+        Err(error) => {
+            debug!(%error, "the kubelet does not tell what pods have");
+            Held::default()
+        }
+    }
+}
+
+fn held(listing: &Listing) -> Held {
+    let mut held = Held::default();
+    listing.devices().for_each(|(id, resource)| held.add(resource, &DeviceId::read(id)));
+    held
 }

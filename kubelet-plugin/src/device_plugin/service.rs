@@ -1,12 +1,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cdi::DeviceNode;
 use futures::{Stream, StreamExt, future};
-use tessera_device_plugin::{DeviceId, Offer, ResourceName};
+use tessera_device_plugin::{Answer, DeviceId, Offer, Offered, ResourceName};
 use tessera_kubelet_api::device_plugin_v1beta1::device_plugin_server::DevicePlugin;
 use tessera_kubelet_api::device_plugin_v1beta1::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse, ContainerPreferredAllocationResponse,
-    Device, DevicePluginOptions, Empty, ListAndWatchResponse, NumaNode, PreStartContainerRequest,
+    Device, DevicePluginOptions, DeviceSpec, Empty, ListAndWatchResponse, Mount, NumaNode, PreStartContainerRequest,
     PreStartContainerResponse, PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo,
 };
 use tessera_kubelet_api::names::{HEALTHY, UNHEALTHY};
@@ -31,7 +32,7 @@ pub(super) struct Service {
 /// All devices of a resource; none if it is not offered any more.
 fn devices(offer: &Offer, resource: &ResourceName) -> Vec<Device> {
     let offered = offer.resources.get(resource).into_iter().flat_map(|resource| &resource.devices);
-    let device = |device: &tessera_device_plugin::Offered| Device {
+    let device = |device: &Offered| Device {
         id: device.id.to_string(),
         health: if device.is_healthy() { HEALTHY } else { UNHEALTHY }.to_owned(),
         topology: device.numa_node.map(|node| TopologyInfo { nodes: vec![NumaNode { id: node.into() }] }),
@@ -43,6 +44,22 @@ fn read(ids: &[String]) -> Vec<DeviceId> {
     ids.iter().map(|id| DeviceId::read(id)).collect()
 }
 
+fn message(answer: Answer) -> ContainerAllocateResponse {
+    let mount = |(container_path, host_path): (String, String)| Mount { container_path, host_path, read_only: true };
+    let node = |node: DeviceNode| DeviceSpec {
+        host_path: node.host_path.unwrap_or_else(|| node.path.clone()),
+        container_path: node.path,
+        permissions: node.permissions.unwrap_or_else(|| "rwm".to_owned()),
+    };
+    ContainerAllocateResponse {
+        envs: answer.environment.into_iter().collect(),
+        mounts: answer.mounts.into_iter().map(mount).collect(),
+        devices: answer.device_nodes.into_iter().map(node).collect(),
+        annotations: answer.annotations.into_iter().collect(),
+        cdi_devices: answer.cdi_devices.into_iter().map(|name| CdiDevice { name }).collect(),
+    }
+}
+
 #[tonic::async_trait]
 impl DevicePlugin for Service {
     async fn get_device_plugin_options(&self, _: Request<Empty>) -> Result<Response<DevicePluginOptions>, Status> {
@@ -51,13 +68,13 @@ impl DevicePlugin for Service {
 
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;
 
-    /// The whole list, now and with each change of it.
+    /// The whole list, now, with each change of it, and when it is to be repeated.
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let (resource, mut told) = (self.resource.clone(), None);
-        let lists = WatchStream::new(self.desk.offered()).filter_map(move |offer| {
-            let devices = devices(&offer, &resource);
-            let is_new = told.as_ref() != Some(&devices);
-            told = Some(devices.clone());
+        let lists = WatchStream::new(self.desk.offered()).filter_map(move |telling| {
+            let devices = devices(&telling.offer, &resource);
+            let is_new = told.as_ref() != Some(&(telling.repeats, devices.clone()));
+            told = Some((telling.repeats, devices.clone()));
             future::ready(is_new.then_some(Ok(ListAndWatchResponse { devices })))
         });
         // A stream without an end would keep the server from stopping.
@@ -82,13 +99,7 @@ impl DevicePlugin for Service {
         let mut container_responses = Vec::new();
         for container in request.into_inner().container_requests {
             let granted = self.desk.grant(&self.resource, &read(&container.devices_ids));
-            let granted = granted.map_err(|error| Status::failed_precondition(error.to_string()))?;
-            let cdi_devices = granted.cdi_devices.into_iter().map(|name| CdiDevice { name });
-            container_responses.push(ContainerAllocateResponse {
-                envs: granted.environment.into_iter().collect(),
-                cdi_devices: cdi_devices.collect(),
-                ..ContainerAllocateResponse::default()
-            });
+            container_responses.push(message(granted.map_err(|error| Status::failed_precondition(error.to_string()))?));
         }
         Ok(Response::new(AllocateResponse { container_responses }))
     }

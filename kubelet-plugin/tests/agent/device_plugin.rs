@@ -1,24 +1,42 @@
-//! The device plugin API beside claims: what the kubelet is offered, and that no device has two owners.
+//! The device plugin API beside claims: what the kubelet is offered, what containers get, and that no device has two owners.
+
+mod hand_over;
+mod parts;
+mod ways;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use testkit::kubelet::{ActivePod, Allocated, Answer, DeviceManager};
+use testkit::kubelet::{Allocated, Answer, DeviceManager};
 use testkit::{GPUS, Node};
 
 use crate::AGENT;
 
 const GPU: &str = "nvidia.com/gpu";
 
-/// A node that offers its eight GPUs by these flags, to a kubelet that has been running for long.
+/// A node that offers its eight GPUs by these flags.
 async fn node_with(flags: &[&str]) -> (Node, DeviceManager) {
-    let mut node = Node::new(AGENT, "dgx-h100");
+    node_of("dgx-h100", &[], flags).await
+}
+
+/// A node of this hardware, to which an admin has done this.
+async fn node_of(profile: &str, commands: &[&str], flags: &[&str]) -> (Node, DeviceManager) {
+    let mut node = Node::new(AGENT, profile);
+    commands.iter().for_each(|command| node.hardware(command));
     node.start_kubelet(Answer::Confirm);
     let manager = DeviceManager::start(&node.kubelet_dir());
-    manager.age();
     node.start_agent(flags);
     node.wait("registered and ready", |node| node.ready_after(0)).await;
     (node, manager)
+}
+
+/// The agent ends, and another one with these flags takes its place.
+async fn replace(node: &mut Node, flags: &[&str]) {
+    node.stop().await;
+    let known = node.kubelet().registrations().len();
+    node.start_agent(flags);
+    node.wait("ready again", |node| node.ready_after(known)).await;
 }
 
 async fn healthy(node: &Node, manager: &DeviceManager, resource: &str, count: usize) -> Vec<String> {
@@ -75,7 +93,6 @@ async fn what_a_claim_holds_is_unhealthy_and_what_pods_have_is_refused_to_claims
 
     // A claim's device: unhealthy at once, refused to a kubelet that has not heard of it, healthy again afterwards.
     let claim = node.allocated("training", GPUS[0]);
-    node.wait("the first listing", |node| node.log().contains("it is known what pods have").then_some(())).await;
     plugin.prepare(&claim).await.unwrap();
     let left = healthy(&node, &manager, GPU, 7).await;
     let all = manager.devices(GPU).into_iter().map(|device| device.id);
@@ -85,7 +102,6 @@ async fn what_a_claim_holds_is_unhealthy_and_what_pods_have_is_refused_to_claims
 
     // What a pod has: tainted, and no claim is prepared with it.
     let allocated = manager.allocate(GPU, &left[..1]).await.unwrap();
-    node.kubelet().pod_resources().list(ActivePod::new("counted").devices(GPU, &allocated.ids));
     node.wait("a taint", |node| (lent(node) == [GPUS[1]]).then_some(())).await;
     let other = node.allocated("other", GPUS[1]);
     let refused = plugin.prepare(&other).await.unwrap_err();
@@ -95,26 +111,32 @@ async fn what_a_claim_holds_is_unhealthy_and_what_pods_have_is_refused_to_claims
     plugin.unprepare(&claim).await.unwrap();
     healthy(&node, &manager, GPU, 8).await;
     manager.free(GPU, &allocated.ids);
-    node.kubelet().pod_resources().forget("team", "counted");
     node.wait("no taint", |node| lent(node).is_empty().then_some(())).await;
     plugin.prepare(&other).await.unwrap();
 }
 
+/// By the kubelet's checkpoint: no pod is listed, as by a kubelet that has just started or of a container that prepares a pod.
 #[tokio::test]
-async fn an_agent_that_starts_learns_what_pods_have() {
-    let (mut node, manager) = node_with(&["--api", "both"]).await;
+async fn an_agent_that_starts_knows_what_pods_have() {
+    let (mut node, mut manager) = node_with(&["--api", "both"]).await;
     healthy(&node, &manager, GPU, 8).await;
     let allocated = manager.admit(GPU, 1).await.unwrap();
-    node.kubelet().pod_resources().list(ActivePod::new("counted").devices(GPU, &allocated.ids));
     let tainted = node.wait("a taint", |node| Some(lent(node)).filter(|lent| lent.len() == 1)).await;
+    let claim = node.allocated("training", &tainted[0]);
     node.kill().await;
+    manager.restart();
     let known = node.kubelet().registrations().len();
     node.start_agent(&["--api", "both"]);
     node.wait("ready again", |node| node.ready_after(known)).await;
-    node.wait("the taint", |node| (lent(node) == tainted).then_some(())).await;
-    let claim = node.allocated("training", &tainted[0]);
     let refused = node.connect().await.prepare(&claim).await.unwrap_err();
-    assert!(refused.contains("is used by pods") || refused.contains("has not told yet"), "{refused}");
+    assert!(refused.contains("is used by pods that asked for nvidia.com/gpu"), "{refused}");
+
+    // And it stays so for as long as the kubelet does not say otherwise.
+    healthy(&node, &manager, GPU, 8).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(lent(&node), tainted);
+    manager.free(GPU, &allocated.ids);
+    node.wait("no taint", |node| lent(node).is_empty().then_some(())).await;
 }
 
 #[tokio::test]
@@ -148,10 +170,7 @@ async fn a_node_of_the_device_plugin_publishes_only_what_claims_hold() {
     let plugin = node.connect().await;
     plugin.prepare(&node.allocated("training", GPUS[2])).await.unwrap();
     assert_eq!((node.devices().len(), manager.registrations().len()), (8, 0));
-    node.stop().await;
-    let known = node.kubelet().registrations().len();
-    node.start_agent(&["--api", "device-plugin"]);
-    node.wait("ready again", |node| node.ready_after(known)).await;
+    replace(&mut node, &["--api", "device-plugin"]).await;
     node.wait_for_devices("the claim's device alone", |devices| devices.len() == 1 && devices[0]["name"] == GPUS[2])
         .await;
     healthy(&node, &manager, GPU, 7).await;

@@ -1,7 +1,8 @@
 //! The kubelet's device manager: its socket for device plugins, and pods that ask for devices by count.
 //!
 //! What it leaves out: NUMA alignment, init containers, and the five minutes for which the node's status keeps a resource
-//! whose plugin has gone (here its devices are unhealthy from then on, as there).
+//! whose plugin has gone (here its devices are unhealthy from then on, as there). A pod that ends is forgotten at once, and
+//! that is written down when a plugin says something, as by a kubelet that is asked for its pods in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
+use serde_json::json;
 use tessera_kubelet_api::device_plugin_v1beta1::device_plugin_client::DevicePluginClient;
 use tessera_kubelet_api::device_plugin_v1beta1::registration_server::{Registration, RegistrationServer};
 use tessera_kubelet_api::device_plugin_v1beta1::{
@@ -22,6 +24,9 @@ use tonic::{Request, Response, Status};
 
 use crate::unix_server::{UnixServer, remove};
 
+/// The file in which what pods have is kept.
+const CHECKPOINT: &str = "kubelet_internal_checkpoint";
+
 /// A running device manager. It ends when dropped.
 pub struct DeviceManager {
     directory: PathBuf,
@@ -33,8 +38,24 @@ pub struct DeviceManager {
 struct Table {
     resources: BTreeMap<String, Plugin>,
     registrations: Vec<RegisterRequest>,
-    /// What pods have: this outlives a restart, as the checkpoint does.
+    /// What pods have, by resource and id: this outlives a restart, as the checkpoint does.
     taken: BTreeSet<(String, String)>,
+}
+
+impl Table {
+    /// Writes the checkpoint (`pkg/kubelet/cm/devicemanager/manager.go`, `writeCheckpoint`), whole or not at all.
+    fn write_checkpoint(&self, directory: &Path) {
+        let entry = |(resource, id): &(String, String)| {
+            json!({
+                "PodUID": "uid", "ContainerName": "main", "ResourceName": resource, "DeviceIDs": {"-1": [id]},
+                "AllocResp": "",
+            })
+        };
+        let entries: Vec<_> = self.taken.iter().map(entry).collect();
+        let checkpoint = json!({"Data": {"PodDeviceEntries": entries, "RegisteredDevices": {}}, "Checksum": 1});
+        let (path, aside) = (directory.join(CHECKPOINT), directory.join(".checkpoint"));
+        fs::write(&aside, checkpoint.to_string()).and_then(|()| fs::rename(&aside, &path)).expect("a checkpoint");
+    }
 }
 
 /// What is known of a resource: its newest plugin, and the last list of any.
@@ -82,19 +103,6 @@ impl DeviceManager {
         let service = Service { directory: self.directory.clone(), shared: Arc::clone(&self.shared) };
         let router = Server::builder().add_service(RegistrationServer::new(service));
         self.serving = Some(UnixServer::start(&self.directory.join("kubelet.sock"), router));
-    }
-
-    /// Makes the kubelet look as if it had been running for an hour: a plugin tells by its socket's age.
-    ///
-    /// # Panics
-    /// When the time cannot be set.
-    pub fn age(&self) {
-        let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-        let seconds = hour_ago.duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
-        let time = rustix::fs::Timespec { tv_sec: seconds.cast_signed(), tv_nsec: 0 };
-        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-        let socket = self.directory.join("kubelet.sock");
-        rustix::fs::utimensat(rustix::fs::CWD, &socket, &times, rustix::fs::AtFlags::empty()).expect("a socket");
     }
 
     /// Every registration so far, the oldest first.
@@ -161,11 +169,18 @@ impl DeviceManager {
         let answer = client.allocate(AllocateRequest { container_requests }).await;
         let mut answers = answer.map_err(|status| status.message().to_owned())?.into_inner().container_responses;
         let answer = answers.pop().ok_or("the plugin answered nothing")?;
-        self.table().taken.extend(ids.iter().map(|id| (resource.to_owned(), id.clone())));
+        self.hold(resource, ids);
         Ok(Allocated { ids: ids.to_vec(), answer })
     }
 
-    /// A pod has ended: its devices are free. No plugin is told.
+    /// A pod has these from now on, whichever plugin gave them.
+    pub fn hold(&self, resource: &str, ids: &[String]) {
+        let mut table = self.table();
+        table.taken.extend(ids.iter().map(|id| (resource.to_owned(), id.clone())));
+        table.write_checkpoint(&self.directory);
+    }
+
+    /// A pod has ended: its devices are free. No plugin is told, and nothing is written.
     pub fn free(&self, resource: &str, ids: &[String]) {
         let mut table = self.table();
         for id in ids {
@@ -200,8 +215,7 @@ impl Registration for Service {
         if known {
             return Err(Status::already_exists("device plugin already connected"));
         }
-        let socket = self.directory.join(&request.endpoint);
-        tokio::spawn(listen(socket, request, Arc::clone(&self.shared)));
+        tokio::spawn(listen(self.directory.clone(), request, Arc::clone(&self.shared)));
         Ok(Response::new(Empty {}))
     }
 }
@@ -212,9 +226,10 @@ impl Service {
     }
 }
 
-async fn listen(socket: PathBuf, request: RegisterRequest, shared: Arc<Mutex<Table>>) {
+async fn listen(directory: PathBuf, request: RegisterRequest, shared: Arc<Mutex<Table>>) {
     let (resource, endpoint) = (request.resource_name.clone(), request.endpoint.clone());
     let table = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let socket = directory.join(&request.endpoint);
     let Ok(address) = Endpoint::from_shared(format!("unix://{}", socket.display())) else { return };
     let Ok(channel) = address.connect().await else { return };
     let mut client = DevicePluginClient::new(channel.clone());
@@ -229,9 +244,11 @@ async fn listen(socket: PathBuf, request: RegisterRequest, shared: Arc<Mutex<Tab
     }
     let mut lists = stream.into_inner();
     while let Some(Ok(list)) = lists.next().await {
-        if let Some(plugin) = table().resources.get_mut(&resource) {
+        let mut table = table();
+        if let Some(plugin) = table.resources.get_mut(&resource) {
             plugin.devices = list.devices;
         }
+        table.write_checkpoint(&directory);
     }
     // The newest plugin's devices stay.
     if let Some(plugin) = table().resources.get_mut(&resource).filter(|plugin| plugin.endpoint == endpoint) {

@@ -9,8 +9,8 @@ use tessera_kubelet_api::pod_resources_v1::pod_resources_lister_server::{
     PodResourcesLister, PodResourcesListerServer,
 };
 use tessera_kubelet_api::pod_resources_v1::{
-    AllocatableResourcesRequest, AllocatableResourcesResponse, GetPodResourcesRequest, GetPodResourcesResponse,
-    ListPodResourcesRequest, ListPodResourcesResponse,
+    AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, GetPodResourcesRequest,
+    GetPodResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse,
 };
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
@@ -49,6 +49,8 @@ struct Table {
     pods: BTreeMap<(String, String), ActivePod>,
     /// Whether the kubelet has heard yet which pods there are.
     learned: bool,
+    /// The ids of healthy devices, by the resource.
+    allocatable: BTreeMap<String, Vec<String>>,
     listing: Listing,
     lists: usize,
     tokens: f64,
@@ -61,6 +63,7 @@ impl PodResources {
         let table = Table {
             pods: BTreeMap::new(),
             learned: false,
+            allocatable: BTreeMap::new(),
             listing: Listing::Answers,
             lists: 0,
             tokens: CALLS_AT_ONCE,
@@ -106,6 +109,11 @@ impl PodResources {
     /// Lists a pod no more: it has ended, or was deleted by force while its containers may still run.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.table().pods.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Tells of the healthy devices of somebody's device plugin from now on; of none, that it has ended.
+    pub fn allocatable(&self, resource: &str, ids: &[String]) {
+        self.table().allocatable.insert(resource.to_owned(), ids.to_vec());
     }
 
     /// How many List calls have come in, whatever became of them.
@@ -185,13 +193,19 @@ impl PodResourcesLister for Service {
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }
 
-    /// What the node has in all is for device plugins; this kubelet has none.
+    /// What there is by device plugins; of processors and memory nothing is said.
     async fn get_allocatable_resources(
         &self,
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
         self.admit().await?;
-        Ok(Response::new(AllocatableResourcesResponse::default()))
+        let of_resource = |(resource, ids): (&String, &Vec<String>)| ContainerDevices {
+            resource_name: resource.clone(),
+            device_ids: ids.clone(),
+            ..ContainerDevices::default()
+        };
+        let devices = self.table().allocatable.iter().map(of_resource).collect();
+        Ok(Response::new(AllocatableResourcesResponse { devices, ..AllocatableResourcesResponse::default() }))
     }
 
     async fn get(&self, request: Request<GetPodResourcesRequest>) -> Result<Response<GetPodResourcesResponse>, Status> {

@@ -1,22 +1,40 @@
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
 use serde_json::{Map, Value};
 use tessera_vocabulary::ExtendedResources;
 
 use super::sharing::{Replicated, TimeSlicing};
-use super::{AllocationPolicy, Config, ConfigError, MigStrategy, Pattern, Rename};
+use super::{Config, ConfigError, Delivery, Extra, Ignored, Overrides, Pattern, Rename, UnknownWord, Way, word};
 use crate::ResourceName;
 
 /// The domain of all names in the file.
 const DOMAIN: &str = ExtendedResources::NVIDIA.domain;
 
-/// The ways in which NVIDIA's device plugin can hand over devices. Here it is always CDI.
-const DEVICE_LISTS: [&str; 4] = ["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"];
-const DEVICE_IDS: [&str; 2] = ["uuid", "index"];
+/// What NVIDIA's device plugin knows and this does otherwise.
+const INSTEAD: [(&str, &str); 12] = [
+    ("flags.deviceDiscoveryStrategy", "GPUs are found by NVML"),
+    ("flags.failOnInitError", "a node without GPUs is looked at again each second"),
+    ("flags.gfd", "the agent has flags of its own for labels"),
+    ("flags.mpsRoot", "MPS is not served yet"),
+    ("flags.nvidiaDevRoot", "--root says it"),
+    ("flags.nvidiaDriverRoot", "--nvidia-driver-root says it"),
+    ("flags.plugin.containerDriverRoot", "--nvidia-driver-root says it"),
+    (
+        "flags.plugin.deviceIDStrategy",
+        "devices are named by UUID, since a number may be another device's after a restart",
+    ),
+    ("flags.plugin.nvidiaCDIHookPath", "--hook says it"),
+    ("flags.plugin.nvidiaCTKPath", "--hook says it"),
+    ("flags.useNodeFeatureAPI", "the agent has flags of its own for labels"),
+    ("imex", "IMEX channels are not served yet"),
+];
 
 /// The content of a file: a tree whose branches are taken off as they are read, so that what is left is what nobody asked
 /// for.
 pub(super) struct File {
     root: Map<String, Value>,
-    ignored: Vec<String>,
+    ignored: Vec<Ignored>,
 }
 
 impl File {
@@ -31,27 +49,25 @@ impl File {
         }
     }
 
-    pub(super) fn config(mut self) -> Result<Config, ConfigError> {
+    pub(super) fn config(mut self, overrides: &Overrides) -> Result<Config, ConfigError> {
         let version = self.root.remove("version").unwrap_or_default();
         if !matches!(version.as_str(), Some("" | "v1")) && !version.is_null() {
             return Err(wrong("version", &format!("must be v1, and is {}", version.as_str().unwrap_or("no text"))));
         }
         let mut flags = section(&mut self.root, "flags", "flags")?;
-        let mig_strategy = match word(&mut flags, "migStrategy", "flags.migStrategy")?.as_deref() {
-            None | Some("none") => MigStrategy::None,
-            Some("single") => MigStrategy::Single,
-            Some("mixed") => MigStrategy::Mixed,
-            Some(_) => return Err(wrong("flags.migStrategy", "must be none, single or mixed")),
-        };
+        let mig_strategy = one_of(&mut flags, "migStrategy", "flags.migStrategy")?;
         let mut plugin = section(&mut flags, "plugin", "flags.plugin")?;
         let policy = "flags.plugin.sharedDevicesAllocationPolicy";
-        let allocation_policy = match word(&mut plugin, "sharedDevicesAllocationPolicy", policy)?.as_deref() {
-            None | Some("distributed") => AllocationPolicy::Distributed,
-            Some("packed") => AllocationPolicy::Packed,
-            Some(_) => return Err(wrong(policy, "must be distributed or packed")),
-        };
-        words(&plugin, "deviceListStrategy", "flags.plugin.deviceListStrategy", &DEVICE_LISTS)?;
-        words(&plugin, "deviceIDStrategy", "flags.plugin.deviceIDStrategy", &DEVICE_IDS)?;
+        let allocation_policy = one_of(&mut plugin, "sharedDevicesAllocationPolicy", policy)?;
+        refuse_unknown(&plugin, "deviceIDStrategy", "flags.plugin.deviceIDStrategy", &[("uuid", ()), ("index", ())])?;
+        // The other is the default, and said by many.
+        if plugin.get("deviceIDStrategy").is_none_or(|value| value.is_null() || value == "uuid") {
+            plugin.remove("deviceIDStrategy");
+        }
+        let discovery = [("auto", ()), ("nvml", ())];
+        refuse_unknown(&flags, "deviceDiscoveryStrategy", "flags.deviceDiscoveryStrategy", &discovery)?;
+        let delivery = self.delivery(&mut flags, &mut plugin, overrides)?;
+        self.refuse_channels()?;
 
         let mut resources = section(&mut self.root, "resources", "resources")?;
         let wholes = renames(&mut resources, "gpus", "resources.gpus")?;
@@ -62,15 +78,80 @@ impl File {
             return Err(wrong("sharing.mps", "is not served yet; use sharing.timeSlicing"));
         }
         let time_slicing = self.time_slicing(&mut sharing)?;
+        let root = std::mem::take(&mut self.root);
         for (path, left) in
-            [("flags.plugin.", plugin), ("flags.", flags), ("resources.", resources), ("sharing.", sharing)]
+            [("flags.plugin.", plugin), ("flags.", flags), ("resources.", resources), ("sharing.", sharing), ("", root)]
         {
-            self.ignored.extend(left.keys().map(|key| format!("{path}{key}")));
+            left.keys().for_each(|key| self.ignore(format!("{path}{key}")));
         }
-        self.ignored.extend(self.root.keys().cloned());
         self.ignored.sort();
-        let ignored = self.ignored;
-        Ok(Config { mig_strategy, allocation_policy, wholes, partitions, time_slicing, ignored })
+        Ok(Config {
+            mig_strategy: overrides.mig_strategy.or(mig_strategy).unwrap_or_default(),
+            allocation_policy: overrides.allocation_policy.or(allocation_policy).unwrap_or_default(),
+            delivery,
+            wholes,
+            partitions,
+            time_slicing,
+            ignored: self.ignored,
+        })
+    }
+
+    fn delivery(
+        &mut self,
+        flags: &mut Map<String, Value>,
+        plugin: &mut Map<String, Value>,
+        overrides: &Overrides,
+    ) -> Result<Delivery, ConfigError> {
+        let default = Delivery::default();
+        let ways = ways(plugin)?;
+        let nodes = flag(plugin, "passDeviceSpecs", "flags.plugin.passDeviceSpecs")?;
+        let prefix = word(plugin, "cdiAnnotationPrefix", "flags.plugin.cdiAnnotationPrefix")?;
+        let mut delivery = Delivery {
+            ways: overrides.ways.clone().or(ways).filter(|ways| !ways.is_empty()).unwrap_or(default.ways),
+            device_nodes: overrides.device_nodes.or(nodes).unwrap_or_default(),
+            annotation_prefix: overrides.annotation_prefix.clone().or(prefix).unwrap_or(default.annotation_prefix),
+            extras: BTreeSet::new(),
+        };
+        for (extra, key, path, said) in [
+            (Extra::GdrCopy, "gdrcopyEnabled", "flags.gdrcopyEnabled", overrides.gdrcopy),
+            (Extra::Gds, "gdsEnabled", "flags.gdsEnabled", overrides.gds),
+            (Extra::Mofed, "mofedEnabled", "flags.mofedEnabled", overrides.mofed),
+        ] {
+            if said.or(flag(flags, key, path)?) == Some(true) {
+                delivery.extras.insert(extra);
+                if !delivery.by_nvidia_runtime() {
+                    let instead =
+                        "only NVIDIA's container runtime knows it: deviceListStrategy envvar or volume-mounts";
+                    self.ignored.push(Ignored { path: path.to_owned(), instead });
+                }
+            }
+        }
+        if delivery.device_nodes && !delivery.by_nvidia_runtime() {
+            let instead = "CDI names the nodes itself";
+            self.ignored.push(Ignored { path: "flags.plugin.passDeviceSpecs".to_owned(), instead });
+        }
+        Ok(delivery)
+    }
+
+    /// A job that needs channels must not start without them.
+    fn refuse_channels(&mut self) -> Result<(), ConfigError> {
+        let mut imex = section(&mut self.root, "imex", "imex")?;
+        let channels = imex.remove("channelIDs").unwrap_or_default();
+        let required = flag(&mut imex, "required", "imex.required")?.unwrap_or_default();
+        match channels {
+            Value::Null => {}
+            Value::Array(channels) if channels.is_empty() => {}
+            Value::Array(channels) if channels.iter().any(|channel| channel.as_u64() != Some(0)) => {
+                return Err(wrong("imex.channelIDs", "must be [0] or []"));
+            }
+            Value::Array(_) if required => {
+                return Err(wrong("imex.required", "IMEX channels are not served yet; say required: false"));
+            }
+            Value::Array(_) => self.ignore("imex".to_owned()),
+            _ => return Err(wrong("imex.channelIDs", "must be [0] or []")),
+        }
+        imex.keys().for_each(|key| self.ignore(format!("imex.{key}")));
+        Ok(())
     }
 
     fn time_slicing(&mut self, sharing: &mut Map<String, Value>) -> Result<Option<TimeSlicing>, ConfigError> {
@@ -89,8 +170,17 @@ impl File {
             }
             _ => return Err(wrong("sharing.timeSlicing.resources", "names no resource")),
         };
-        self.ignored.extend(slicing.keys().map(|key| format!("{path}.{key}")));
-        Ok(Some(TimeSlicing { rename_by_default, fail_requests_greater_than_one, resources }))
+        slicing.keys().for_each(|key| self.ignore(format!("{path}.{key}")));
+        Ok(Some(TimeSlicing {
+            rename_by_default: rename_by_default.unwrap_or_default(),
+            fail_requests_greater_than_one: fail_requests_greater_than_one.unwrap_or_default(),
+            resources,
+        }))
+    }
+
+    fn ignore(&mut self, path: String) {
+        let known = INSTEAD.iter().find(|(known, _)| *known == path).map(|(_, instead)| *instead);
+        self.ignored.push(Ignored { path, instead: known.unwrap_or("nothing of that name is known") });
     }
 }
 
@@ -115,23 +205,49 @@ fn word(tree: &mut Map<String, Value>, key: &str, path: &'static str) -> Result<
     }
 }
 
-fn flag(tree: &mut Map<String, Value>, key: &str, path: &'static str) -> Result<bool, ConfigError> {
+fn one_of<T: FromStr<Err = UnknownWord>>(
+    tree: &mut Map<String, Value>,
+    key: &str,
+    path: &'static str,
+) -> Result<Option<T>, ConfigError> {
+    let word = word(tree, key, path)?;
+    word.map(|word| word.parse().map_err(|source| ConfigError::Word { path, source })).transpose()
+}
+
+/// What changes nothing here must still be what it can be.
+fn refuse_unknown(
+    tree: &Map<String, Value>,
+    key: &str,
+    path: &'static str,
+    known: &[(&'static str, ())],
+) -> Result<(), ConfigError> {
+    match tree.get(key) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(text)) => word::of(known, text).map_err(|source| ConfigError::Word { path, source }),
+        Some(_) => Err(wrong(path, "must be a text")),
+    }
+}
+
+fn flag(tree: &mut Map<String, Value>, key: &str, path: &'static str) -> Result<Option<bool>, ConfigError> {
     match tree.remove(key).unwrap_or_default() {
-        Value::Null => Ok(false),
-        Value::Bool(value) => Ok(value),
+        Value::Null => Ok(None),
+        Value::Bool(value) => Ok(Some(value)),
         _ => Err(wrong(path, "must be true or false")),
     }
 }
 
-/// Whether a value is one of these words, or a list of them.
-fn words(tree: &Map<String, Value>, key: &str, path: &'static str, known: &[&str]) -> Result<(), ConfigError> {
-    let is_known = |value: &Value| value.as_str().is_some_and(|word| known.contains(&word));
-    let good = match tree.get(key) {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(list)) => list.iter().all(is_known),
-        Some(value) => is_known(value),
+/// One word or a list of them.
+fn ways(plugin: &mut Map<String, Value>) -> Result<Option<BTreeSet<Way>>, ConfigError> {
+    let path = "flags.plugin.deviceListStrategy";
+    let way = |value: &Value| match value {
+        Value::String(word) => word.parse().map_err(|source| ConfigError::Word { path, source }),
+        _ => Err(wrong(path, "must be a text or a list of texts")),
     };
-    if good { Ok(()) } else { Err(wrong(path, &format!("must be of {}", known.join(", ")))) }
+    match plugin.remove("deviceListStrategy").unwrap_or_default() {
+        Value::Null => Ok(None),
+        Value::Array(list) => list.iter().map(way).collect::<Result<_, _>>().map(Some),
+        one => way(&one).map(|way| Some(BTreeSet::from([way]))),
+    }
 }
 
 fn renames(tree: &mut Map<String, Value>, key: &str, path: &'static str) -> Result<Vec<Rename>, ConfigError> {
