@@ -16,16 +16,18 @@ mod passing;
 mod passthrough;
 mod session;
 mod vendor;
+mod virtual_gpu;
 mod workbench;
 
 pub use capabilities::{CapabilityError, MigInstance, mig_capabilities};
 pub use containers::PartitionError;
 pub use device_nodes::MissingNode;
-pub use discovery::Nvidia;
+pub use discovery::{Nvidia, is_on_the_bus};
 pub use gpu::Gpu;
 pub use installation::LoaderCache;
 pub use passthrough::holding_node;
 pub use session::Session;
+pub use virtual_gpu::{HostDriver, VirtualGpu};
 pub use workbench::NvidiaWorkbench;
 
 pub(crate) use function::Function;

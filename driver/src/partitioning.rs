@@ -35,6 +35,8 @@ pub struct Shape {
 pub struct Resources {
     /// Device memory in bytes.
     pub memory_bytes: u64,
+    /// Compute slices; NVIDIA: the number before the g.
+    pub compute_slices: u32,
     /// Streaming multiprocessors.
     pub multiprocessors: u32,
     /// Copy engines.

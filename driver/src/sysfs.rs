@@ -1,7 +1,8 @@
 //! What the kernel tells about PCI devices under `/sys/bus/pci/devices`.
 
 use std::collections::BTreeSet;
-use std::{fs, io};
+use std::fs;
+use std::io::{self, Read};
 
 use tessera_vocabulary::PciAddress;
 
@@ -47,6 +48,21 @@ pub(crate) fn line(root: &Root, address: PciAddress, attribute: &str) -> String 
 /// One of the four numbers of a function, such as `device`. `None` where it cannot be read, or is no such number.
 pub(crate) fn number(root: &Root, address: PciAddress, attribute: &str) -> Option<u16> {
     u16::from_str_radix(line(root, address, attribute).strip_prefix("0x")?, 16).ok()
+}
+
+/// The class of a function, as `0x030200`. `None` where it cannot be read, or is none.
+pub(crate) fn class(root: &Root, address: PciAddress) -> Option<u32> {
+    u32::from_str_radix(line(root, address, "class").strip_prefix("0x")?, 16).ok()
+}
+
+/// The beginning of a function's configuration space: 256 bytes for who has all rights, 64 for others. Empty where it cannot
+/// be read.
+pub(crate) fn configuration(root: &Root, address: PciAddress) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(root.seen_by_agent(&format!("{PCI_DEVICES}/{address}/config")));
+    // A PCIe function has 4 KiB of it, and what is beyond the first 256 bytes has other capabilities.
+    let read = file.and_then(|file| file.take(256).read_to_end(&mut bytes));
+    read.map_or_else(|_| Vec::new(), |_| bytes)
 }
 
 /// What is near a PCI device. What cannot be read is unknown.

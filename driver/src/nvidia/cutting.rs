@@ -31,6 +31,7 @@ fn shape(profile: MigProfile) -> Shape {
         at_most: profile.instance_count,
         resources: Resources {
             memory_bytes: profile.memory_mib << 20,
+            compute_slices: profile.slices,
             multiprocessors: profile.multiprocessors,
             copy_engines: profile.copy_engines,
             decoders: profile.decoders,

@@ -4,7 +4,7 @@ use semver::Version;
 use tessera_nvml::{CallError, GpuFacts, Library, Versions};
 use tessera_vocabulary::PciAddress;
 
-use super::{Gpu, Session, cutting, links};
+use super::{Gpu, Session, VirtualGpu, cutting, links};
 use crate::topology::Links;
 use crate::version::strict;
 use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning, Root, Shape, sysfs, vfio};
@@ -13,18 +13,25 @@ use crate::{Accelerator, Backend, Discovery, DiscoveryError, Facts, Partitioning
 const PCI_VENDOR: u16 = 0x10de;
 const PCI_CLASS: &str = "0x03";
 
+/// Whether the bus shows a GPU, whoever has it; also where the bus cannot be read. Loads nothing.
+pub fn is_on_the_bus(root: &Root) -> bool {
+    sysfs::devices(root, PCI_VENDOR, PCI_CLASS).map_or(true, |devices| !devices.is_empty())
+}
+
 /// The way to NVIDIA's GPUs.
 pub struct Nvidia {
     root: Root,
     session: Session,
     /// What GPUs can be cut into, by UUID: that stays, and takes dozens of calls to learn.
     shapes: BTreeMap<String, Vec<Shape>>,
+    /// Which GPUs a hypervisor made: that stays too.
+    virtual_gpus: BTreeMap<PciAddress, VirtualGpu>,
 }
 
 impl Nvidia {
     /// Looks below `root` for `/sys`. Touches nothing yet.
     pub fn new(root: Root, session: Session) -> Self {
-        Self { root, session, shapes: BTreeMap::new() }
+        Self { root, session, shapes: BTreeMap::new(), virtual_gpus: BTreeMap::new() }
     }
 
     fn look(
@@ -70,7 +77,7 @@ impl Nvidia {
     }
 
     fn accelerator(
-        &self,
+        &mut self,
         facts: GpuFacts,
         partitioning: Option<Partitioning>,
         versions: &Versions,
@@ -78,7 +85,8 @@ impl Nvidia {
     ) -> Result<Accelerator, String> {
         let address = facts.pci_bus_id.parse().map_err(|error| format!("NVML's PCI address: {error}"))?;
         let (major, minor) = facts.compute_capability;
-        let links = links::links(&library.links(&facts.uuid));
+        let told = library.links(&facts.uuid);
+        let virtual_gpu = self.virtual_gpus.entry(address).or_insert_with(|| VirtualGpu::at(&self.root, address));
         let gpu = Gpu {
             minor: facts.minor,
             uuid: facts.uuid,
@@ -87,12 +95,17 @@ impl Nvidia {
             architecture: facts.architecture,
             cuda_compute_capability: Version::new(major.into(), minor.into(), 0),
             driver_version: strict(&versions.driver),
+            driver_version_text: versions.driver.clone(),
             cuda_driver_version: Version::new(versions.cuda.0.into(), versions.cuda.1.into(), 0),
             memory_bytes: facts.memory_bytes,
             addressing_mode: facts.addressing_mode,
+            pci_class: sysfs::class(&self.root, address),
+            clique: links::clique(&told),
+            virtual_gpu: virtual_gpu.clone(),
         };
         let locality = sysfs::locality(&self.root, address);
         let passthrough = vfio::passthrough(&self.root, address);
+        let links = links::links(&told);
         Ok(Accelerator { address, locality, partitioning, passthrough, links, facts: Facts::NvidiaGpu(Box::new(gpu)) })
     }
 }
@@ -100,8 +113,7 @@ impl Nvidia {
 impl Backend for Nvidia {
     fn is_present(&self) -> bool {
         // Where the bus is hidden, as from some virtual machines, the driver tells.
-        let on_the_bus = sysfs::devices(&self.root, PCI_VENDOR, PCI_CLASS);
-        on_the_bus.map_or(true, |devices| !devices.is_empty()) || self.session.is_installed()
+        is_on_the_bus(&self.root) || self.session.is_installed()
     }
 
     /// An error closes NVML, and so does a change on the bus: a reloaded driver and a new GPU are found that way.
@@ -113,6 +125,7 @@ impl Backend for Nvidia {
         self.look(on_the_bus, &with_driver).inspect_err(|_| {
             self.session.close();
             self.shapes.clear();
+            self.virtual_gpus.clear();
         })
     }
 }

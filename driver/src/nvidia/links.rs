@@ -39,13 +39,21 @@ pub(super) fn links(told: &GpuLinks) -> Links {
 /// is one domain: a virtual machine is given one partition of the switches.
 fn domain(fabric: Option<&FabricInfo>, switches: &[Option<PciAddress>]) -> FabricDomain {
     let lowest = switches.iter().flatten().min();
-    FabricDomain(match fabric {
-        Some(FabricInfo { cluster, clique, .. }) if *cluster != [0; 16] => format!("{}.{clique}", uuid(*cluster)),
-        _ => match lowest {
-            Some(switch) => format!("nvswitch.{switch}"),
-            None => format!("nvswitch.{}", fabric.map_or(0, |fabric| fabric.clique)),
-        },
+    FabricDomain(match (fabric.and_then(of_cluster), lowest) {
+        (Some(clique), _) => clique,
+        (None, Some(switch)) => format!("nvswitch.{switch}"),
+        (None, None) => format!("nvswitch.{}", fabric.map_or(0, |fabric| fabric.clique)),
     })
+}
+
+/// The clique of a fabric that spans nodes in which a GPU is a member, as NVIDIA's own tools write it.
+pub(super) fn clique(told: &GpuLinks) -> Option<String> {
+    told.fabric.as_ref().filter(|fabric| fabric.state == FabricState::Completed).and_then(of_cluster)
+}
+
+/// `None` where the domain ends with the node.
+fn of_cluster(fabric: &FabricInfo) -> Option<String> {
+    (fabric.cluster != [0; 16]).then(|| format!("{}.{}", uuid(fabric.cluster), fabric.clique))
 }
 
 /// As NVIDIA's own driver writes it, 8-4-4-4-12.
@@ -92,6 +100,22 @@ mod tests {
             (&[FarEnd::Other], None, Fabric::None),
         ] {
             assert_eq!(links(&told(ends, fabric.clone())).fabric, expected, "{ends:?} {fabric:?}");
+        }
+    }
+
+    #[test]
+    fn a_clique_is_of_a_cluster_that_has_admitted_the_gpu() {
+        let info = |cluster: u128, state| Some(FabricInfo { cluster: cluster.to_be_bytes(), clique: 7, state });
+        let rack = 0xc7d3e2f1_5b64_4a8e_9f10_2d6b8a4c7e35;
+        for (fabric, expected) in [
+            (None, None),
+            (info(0, FabricState::Completed), None),
+            (info(rack, FabricState::InProgress), None),
+            (info(rack, FabricState::Failed(999)), None),
+            // Also of a GPU whose links rest, as in MIG mode.
+            (info(rack, FabricState::Completed), Some("c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35.7")),
+        ] {
+            assert_eq!(clique(&told(&[], fabric.clone())).as_deref(), expected, "{fabric:?}");
         }
     }
 

@@ -24,6 +24,9 @@ const XID_FALLEN_OFF_THE_BUS: u64 = 79;
 pub struct Hardware {
     /// The profile it was made from.
     pub profile: String,
+    /// What the firmware calls the machine. `None` where it says nothing, as on some virtual machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
     /// NVIDIA's driver that is loaded, or [`Driver::NONE`].
     #[serde(default = "Driver::none", skip_serializing_if = "Driver::is_none")]
     pub driver: Driver,

@@ -21,6 +21,8 @@ pub use error::ProfileError;
 pub struct Profile {
     /// Its name: the file's name without the extension.
     pub name: String,
+    /// What the firmware calls the machine, if it says anything.
+    pub product: Option<String>,
     /// NVIDIA's driver that is loaded, or [`Driver::NONE`].
     pub driver: Driver,
     /// The host's NUMA nodes that have CPUs.
@@ -92,6 +94,7 @@ impl Profile {
     pub fn hardware(&self) -> Hardware {
         Hardware {
             profile: self.name.clone(),
+            product: self.product.clone(),
             driver: self.driver.clone(),
             numa_nodes: self.numa_nodes.clone(),
             switches: self.switches.clone(),

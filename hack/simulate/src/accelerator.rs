@@ -32,9 +32,13 @@ pub(crate) fn accelerator(bus: u8, partitioning: Option<Partitioning>, tie: Tie)
             architecture: "Hopper",
             cuda_compute_capability: Version::new(9, 0, 0),
             driver_version: Some(Version::new(570, 124, 6)),
+            driver_version_text: "570.124.06".to_owned(),
             cuda_driver_version: Version::new(12, 8, 0),
             memory_bytes: Some(85_520_809_984),
             addressing_mode: None,
+            pci_class: Some(0x03_0200),
+            clique: None,
+            virtual_gpu: nvidia::VirtualGpu::No,
         })),
     }
 }

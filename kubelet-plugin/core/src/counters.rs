@@ -158,5 +158,5 @@ fn total(partitioning: &Partitioning) -> Resources {
     });
     let [multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines] = most.unwrap_or_default();
     // Memory is counted in slices.
-    Resources { memory_bytes: 0, multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines }
+    Resources { multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines, ..Resources::default() }
 }

@@ -38,9 +38,13 @@ pub(crate) fn gpu(bus: u8) -> Accelerator {
             architecture: "Ampere",
             cuda_compute_capability: Version::new(8, 0, 0),
             driver_version: None,
+            driver_version_text: "570.124.06".to_owned(),
             cuda_driver_version: Version::new(12, 8, 0),
             memory_bytes: Some(40 << 30),
             addressing_mode: None,
+            pci_class: Some(0x03_0200),
+            clique: None,
+            virtual_gpu: nvidia::VirtualGpu::No,
         })),
     }
 }

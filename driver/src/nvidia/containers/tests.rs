@@ -15,9 +15,13 @@ fn gpu() -> Accelerator {
         architecture: "Hopper",
         cuda_compute_capability: Version::new(9, 0, 0),
         driver_version: None,
+        driver_version_text: String::new(),
         cuda_driver_version: Version::new(13, 0, 0),
         memory_bytes: None,
         addressing_mode: None,
+        pci_class: Some(0x03_0200),
+        clique: None,
+        virtual_gpu: crate::nvidia::VirtualGpu::No,
     };
     let address = "0000:3b:00.0".parse().unwrap();
     Accelerator {

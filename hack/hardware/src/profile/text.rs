@@ -20,6 +20,7 @@ type Models<'a> = &'a dyn Fn(&str) -> Option<(String, String)>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileText {
+    product: Option<String>,
     driver: Option<Driver>,
     #[serde(default)]
     numa_node: Vec<NumaNode>,
@@ -74,6 +75,7 @@ pub(super) fn profile(name: &str, file: &str, text: &str, models: Models<'_>) ->
     tpus.sort_by_key(|tpu| tpu.pci);
     Ok(Profile {
         name: name.to_owned(),
+        product: parsed.product,
         driver: parsed.driver.unwrap_or(Driver::NONE),
         numa_nodes: parsed.numa_node,
         switches: parsed.switch,

@@ -53,6 +53,8 @@ fn put(root: &Path, path: &Path, content: &Content, library: Option<&Path>) -> i
     match content {
         Content::Text(text) if fs::read(path).is_ok_and(|there| there == text.as_bytes()) => Ok(()),
         Content::Text(text) => replace(path, |aside| fs::write(aside, text)),
+        Content::Bytes(bytes) if fs::read(path).is_ok_and(|there| there == *bytes) => Ok(()),
+        Content::Bytes(bytes) => replace(path, |aside| fs::write(aside, bytes)),
         Content::Link(target) if fs::read_link(path).is_ok_and(|there| there == Path::new(target)) => Ok(()),
         Content::Link(target) => replace(path, |aside| symlink(target, aside)),
         Content::Device(minor) if is_device(path, *minor) => Ok(()),

@@ -42,6 +42,7 @@ impl PciFunction<'_> {
         ];
         let mut files: Vec<Entry> =
             lines.into_iter().map(|(name, value)| Entry::line(format!("{device}/{name}"), value)).collect();
+        files.push(Entry::new(format!("{device}/config"), Content::Bytes(configuration(ids))));
         files.push(Entry::new(format!("{device}/uevent"), Content::Text(self.uevent())));
         files.push(Entry::link_within(&format!("sys/bus/pci/devices/{}", self.pci), &device));
         if let Some(driver) = self.driver {
@@ -65,6 +66,18 @@ impl PciFunction<'_> {
             ids.class, ids.vendor, ids.device, ids.subsystem_vendor, ids.subsystem_device, self.pci
         )
     }
+}
+
+/// The first 256 bytes of the configuration space, as who has all rights reads them: a header, and no capabilities.
+fn configuration(ids: &PciIdentity) -> Vec<u8> {
+    let mut space = vec![0; 256];
+    space[..2].copy_from_slice(&ids.vendor.to_le_bytes());
+    space[2..4].copy_from_slice(&ids.device.to_le_bytes());
+    // The revision, and the class in the three bytes above it.
+    space[8..12].copy_from_slice(&(ids.class << 8 | u32::from(ids.revision)).to_le_bytes());
+    space[0x2c..0x2e].copy_from_slice(&ids.subsystem_vendor.to_le_bytes());
+    space[0x2e..0x30].copy_from_slice(&ids.subsystem_device.to_le_bytes());
+    space
 }
 
 /// As the kernel words it (`pci_speed_string`).

@@ -8,12 +8,16 @@ use crate::model::Model;
 
 pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
     let nodes = hardware.numa_nodes.iter();
+    let product = hardware.product.iter().flat_map(|name| {
+        let directory = "sys/devices/virtual/dmi/id";
+        [Entry::line(format!("{directory}/product_name"), name), Entry::link_within("sys/class/dmi/id", directory)]
+    });
     let nodes = nodes.map(|node| Entry::line(format!("sys/devices/system/node/node{}/cpulist", node.node), &node.cpus));
     let gpus = (0..).zip(&hardware.gpus).filter(|(_, gpu)| gpu.present);
     let gpus = gpus.filter_map(|(position, gpu)| Some(gpu_files(hardware, gpu, hardware.model(gpu)?, position)));
     let tpus = hardware.tpus.iter().filter(|tpu| tpu.present).map(|tpu| tpu_files(hardware, tpu));
     let others = hardware.functions.iter().map(other_files);
-    nodes.chain(gpus.flatten()).chain(tpus.flatten()).chain(others.flatten()).collect()
+    product.chain(nodes).chain(gpus.flatten()).chain(tpus.flatten()).chain(others.flatten()).collect()
 }
 
 fn gpu_files(hardware: &Hardware, gpu: &Gpu, model: &Model, position: u32) -> Vec<Entry> {

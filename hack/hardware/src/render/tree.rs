@@ -14,6 +14,8 @@ pub(super) struct Entry {
 pub(super) enum Content {
     /// A file with this text.
     Text(String),
+    /// A file with these bytes.
+    Bytes(Vec<u8>),
     /// A symbolic link to this target.
     Link(String),
     /// A character device with this minor number of the tty driver.
@@ -52,6 +54,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.content {
             Content::Text(text) => write!(f, "{}: {:?}", self.path, text.trim_end()),
+            Content::Bytes(bytes) => write!(f, "{} ({} bytes)", self.path, bytes.len()),
             Content::Link(target) => write!(f, "{} -> {target}", self.path),
             Content::Device(minor) => write!(f, "{} c {}:{minor}", self.path, super::dev::MAJOR),
             Content::Library => write!(f, "{} (library)", self.path),

@@ -39,6 +39,7 @@ fn shape(profile: &GpuInstanceProfile) -> Shape {
         at_most: profile.max,
         resources: Resources {
             memory_bytes: profile.memory_mib << 20,
+            compute_slices: profile.slices,
             multiprocessors: profile.multiprocessors,
             copy_engines: profile.copy_engines,
             decoders: profile.decoders,
