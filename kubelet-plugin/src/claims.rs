@@ -1,7 +1,7 @@
 //! Claims: prepared, answered again, undone. Claims run side by side; only calls for the same claim wait for each
 //! other.
 //!
-//! Files are written on the async workers: both directories are in memory, and handing the work to another thread would
+//! Files are written on the async thread: both directories are in memory, and handing the work to another thread would
 //! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
 use std::collections::BTreeSet;

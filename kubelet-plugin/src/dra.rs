@@ -76,8 +76,8 @@ where
 /// Carries work out to its end, once it has begun. `None` after a panic, which stays in it.
 ///
 /// Work that has to wait gets a task of its own, since a call that the kubelet gives up would leave it where it stands,
-/// maybe between two steps. Repeated calls and the undoing wait for nothing most times: a task would only hand them from
-/// one worker to another and back, which takes as long as they do.
+/// maybe between two steps. Repeated calls and the undoing wait for nothing most times: a task would be one more turn of
+/// the runtime for them, and no more.
 async fn by_itself<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     // Nothing of the work is used after a panic; what it shares with others bears that.
     let mut work = AssertUnwindSafe(work).catch_unwind().boxed();

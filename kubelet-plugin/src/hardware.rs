@@ -1,4 +1,4 @@
-//! The thread that looks at the hardware: NVML blocks, and may block for long, so it never runs on an async worker.
+//! The thread that looks at the hardware: NVML blocks, and may block for long, so it never runs on the async thread.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

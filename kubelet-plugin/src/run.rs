@@ -37,8 +37,9 @@ pub fn run(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Result<(
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: a prepare waits for the API server most of its time, and being handed from one worker to another and
+    // back is what it waits for besides. What takes long or blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         // Work on an accelerator may take a thread for half a minute.
         .max_blocking_threads(64)
         .enable_all()

@@ -34,7 +34,7 @@ enum Bar {
     Above(f64),
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     ("prepare_p50_ms", "new claim of one GPU", |figures| Some(Bar::Below(1.3 * figures.parts()?))),
     ("prepare_p99_ms", "new claim of one GPU", |_| Some(Bar::Below(5.0))),
     ("prepare_known_p50_ms", "the same call repeated", |figures| {
@@ -53,6 +53,7 @@ const ROWS: [Row; 18] = [
     }),
     ("slices_8x26_devices", "devices in that pool, of 8 GPUs", |_| None),
     ("rss_idle_mib", "resident memory, 8 GPUs, idle", |_| Some(Bar::Below(20.0))),
+    ("rss_idle_8x26_mib", "the same with all partitions", |_| Some(Bar::Below(20.0))),
     ("rss_after_1000_claims_mib", "prepared and undone again", |_| None),
     ("rss_after_10000_claims_mib", "no growth: 60 bytes a claim would show", |figures| {
         Some(Bar::Below((figures.get("rss_after_1000_claims_mib")? + GROWTH_MIB).min(20.0)))

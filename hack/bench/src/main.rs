@@ -157,10 +157,11 @@ async fn measure_on<G: Ground>(
     let mut dgx = ground(Hardware::Dgx).await?;
     life::measure(&mut dgx, samples, &mut figures).await?;
     latency::measure(&mut dgx, samples, &mut figures).await?;
-    offers::measure(&mut dgx, samples, &mut figures).await?;
+    // Before there are many offers: an agent that takes over a large pool keeps something of it.
     if samples.memory {
         memory::measure(&mut dgx, &mut figures).await?;
     }
+    offers::measure(&mut dgx, samples, &mut figures).await?;
     neighbour::measure(&mut dgx, samples, &mut figures).await?;
     drop(dgx);
     let mut many = ground(Hardware::ManyGpus).await?;

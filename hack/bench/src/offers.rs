@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::Samples;
 use crate::figures::{Figures, percentile};
 use crate::ground::Ground;
+use crate::life::IDLE;
 
 pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
     *ground.offers() = Some("partitions");
@@ -20,6 +21,8 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
         devices.push(ground.wait_for_pool().await?);
         starts.push(started.elapsed());
     }
+    tokio::time::sleep(IDLE).await;
+    figures.set("rss_idle_8x26_mib", ground.resident_mib()?);
     *ground.offers() = None;
     ground.kill();
     devices.dedup();
