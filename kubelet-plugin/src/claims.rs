@@ -101,6 +101,8 @@ impl Claims {
     /// A claim whose record could not be read may still be in use: it is `spared` until that is known.
     pub(crate) fn sweep(&self, spared: bool) {
         for claim in self.ledger().records().map(|record| &record.claim) {
+            // What is missing of one that is being worked on is on its way.
+            let Some(_busy) = self.busy.try_hold(claim.uid.clone()) else { continue };
             if let Err(error) = self.mend(claim) {
                 warn!(%claim, uid = %claim.uid, %error, "cannot mend a claim's files");
             }

@@ -32,6 +32,13 @@ impl<K: Clone + Eq + Hash> Locks<K> {
         Held { locks: self, key, guard: Some(lock.lock_owned().await) }
     }
 
+    /// Takes the lock of this key, if nobody holds it.
+    pub(crate) fn try_hold(&self, key: K) -> Option<Held<'_, K>> {
+        // Tried while nobody looks who has the lock, or its holder would leave it behind for this one.
+        let guard = self.held().entry(key.clone()).or_default().clone().try_lock_owned().ok()?;
+        Some(Held { locks: self, key, guard: Some(guard) })
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<K, Arc<tokio::sync::Mutex<()>>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,8 +67,10 @@ mod tests {
         let waiting = locks.hold("a");
         tokio::pin!(waiting);
         assert!(futures::poll!(waiting.as_mut()).is_pending());
+        assert!(locks.try_hold("a").is_none());
         drop(first);
         drop(waiting.await);
+        assert!(locks.try_hold("a").is_some() && locks.try_hold("c").is_some());
         assert_eq!(locks.held().len(), 1);
     }
 }

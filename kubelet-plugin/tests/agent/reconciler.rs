@@ -131,6 +131,26 @@ async fn lost_and_damaged_files_are_written_again_and_told() {
     assert!(event(&node, "ClaimFilesRewritten").await.contains("team/training"));
 }
 
+/// Its record is there before its spec, and a comparison may come between.
+#[tokio::test]
+async fn a_claim_that_is_on_its_way_is_not_taken_for_a_damaged_one() {
+    let mut node = Node::new(AGENT, "dgx-h100");
+    node.start_kubelet(Answer::Confirm);
+    node.start_agent(&["--reconcile", "0.05"]);
+    node.wait("the agent", |node| node.ready_after(0)).await;
+    let plugin = node.connect().await;
+    let claims: Vec<_> = GPUS.iter().map(|gpu| node.allocated(&format!("claim-of-{gpu}"), gpu)).collect();
+    let all: Vec<_> = claims.iter().collect();
+    for _ in 0..50 {
+        let answers = plugin.prepare_all(&all).await.unwrap();
+        assert!(answers.values().all(Result::is_ok), "{answers:?}");
+        let answers = plugin.unprepare_all(&all).await.unwrap();
+        assert!(answers.values().all(Result::is_ok), "{answers:?}");
+    }
+    assert!(!node.log().contains("ClaimFilesRewritten"), "nobody damaged anything");
+    assert_nothing_left(&node);
+}
+
 #[tokio::test]
 async fn a_pool_that_the_server_refuses_is_named_in_an_event() {
     let mut node = Node::new(AGENT, "dgx-h100");
