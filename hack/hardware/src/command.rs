@@ -24,7 +24,7 @@
 //! | `minor` | needed | 0 to 31, not another present GPU's |
 //! | `driver.version`, `driver.cuda` | none | a version |
 //! | `fail` | optional | `<function>:<error>`, like `nvmlDeviceGetUUID:GPU_IS_LOST`; `none` takes all rules away |
-//! | `latency_ms` | optional | milliseconds before each call; 0 takes such rules away |
+//! | `latency_ms` | optional | milliseconds before each call; 0 takes such rules away, and calls that wait go on |
 //! | `function` | | with `latency_ms`: only this function |
 //! | `from`, `times` | | with `fail` or `latency_ms`: first call that the rule acts on (1 = next), and how many |
 //!
