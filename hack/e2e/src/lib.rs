@@ -69,7 +69,13 @@ pub fn without_agent(name: &str, hardware: &str) -> SimulatedNode {
 
 /// The same, with these feature gates of Kubernetes off.
 pub fn without_features(name: &str, hardware: &str, gates: &[&str]) -> SimulatedNode {
-    node_of(name, hardware, gates, SimulatedNode::up)
+    node_of(name, hardware, gates, if by_chart() { SimulatedNode::bare } else { SimulatedNode::up })
+}
+
+/// Whether the agent of the tests is the pod that the chart brings: with `TESSERA_INSTALL=chart`. Else it is a process,
+/// which is started in a second less.
+pub fn by_chart() -> bool {
+    std::env::var("TESSERA_INSTALL").is_ok_and(|how| how == "chart")
 }
 
 /// A node of one's own on which nothing of Tessera is installed.

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(archive.size, size);
         assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "program");
 
-        let mut other = image.clone();
+        let mut other = image;
         other.layers[1][0].content.push(b'!');
         assert_ne!(other.archive().unwrap().digest, archive.digest);
     }

@@ -1,3 +1,5 @@
+mod pod;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,21 +18,22 @@ const PUBLISHED: &str = "the slices are published";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 
-/// A tessera-agent of a node, running or not.
+/// A tessera-agent of a node, running or not: a process beside the kubelet, or, on a node that began bare
+/// ([`SimulatedNode::bare`]), a pod that the chart brings.
 pub struct Agent<'a> {
-    cluster: &'a Cluster,
+    node: &'a SimulatedNode,
     service: String,
 }
 
 impl SimulatedNode {
     /// The node's agent.
     pub fn agent(&self) -> Agent<'_> {
-        Agent { cluster: self.cluster(), service: "tessera-agent".to_owned() }
+        Agent { node: self, service: "tessera-agent".to_owned() }
     }
 
-    /// Another agent, with sockets of its own, as while one replaces the other.
+    /// Another agent, with sockets of its own, as while one replaces the other. Always a process.
     pub fn another_agent(&self, name: &str) -> Agent<'_> {
-        Agent { cluster: self.cluster(), service: format!("tessera-agent-{name}") }
+        Agent { node: self, service: format!("tessera-agent-{name}") }
     }
 }
 
@@ -38,6 +41,9 @@ impl Agent<'_> {
     /// Starts it inside the node. `arguments` come after those that every node needs. Returns once it works with its
     /// state, before it has registered or published.
     pub fn start(&self, arguments: &[&str]) -> Result<()> {
+        if self.is_pod() {
+            return self.start_pod(arguments);
+        }
         let earlier = self.log().matches(STARTED).count();
         let hardware = format!("/run/cluster/{}", crate::HARDWARE);
         let (program, hook) = (beside("tessera-agent", "tessera-agent")?, crate::hook()?);
@@ -48,7 +54,7 @@ impl Agent<'_> {
             &program,
             "run",
             "--node-name",
-            self.cluster.node_name(),
+            self.node.cluster.node_name(),
             "--root",
             &hardware,
             "--kubeconfig",
@@ -57,15 +63,27 @@ impl Agent<'_> {
             &hook,
         ];
         let argv: Vec<String> = fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
-        self.cluster.start_service(&self.service, &argv, &[])?;
+        self.node.cluster.start_service(&self.service, &argv, &[])?;
         self.wait_for_log("it does not start", START, |log| {
             log.matches(STARTED).count() > earlier && of_each_driver(log, AT_WORK)
         })
     }
 
-    /// Sends it a signal and waits for its end; says how it ended.
+    /// Sends it a signal and waits for its end; says how it ended, where that can be known.
     pub fn stop(&self, signal: Signal) -> Result<String> {
-        self.cluster.stop_service(&self.service, signal, STOP)
+        if self.is_pod() {
+            return self.stop_pod(signal);
+        }
+        self.node.cluster.stop_service(&self.service, signal, STOP)
+    }
+
+    /// What tells its sockets from those of others, if anything does: its pod's UID.
+    pub fn instance(&self) -> Option<String> {
+        self.is_pod().then(|| self.node.release().logs().pop().map(|log| log.uid)).flatten()
+    }
+
+    fn is_pod(&self) -> bool {
+        self.node.by_chart
     }
 
     /// Whether every driver of the one that was started last is registered with the kubelet.
@@ -80,9 +98,9 @@ impl Agent<'_> {
         })
     }
 
-    /// Where everything goes that it and its predecessors write, on the host.
+    /// Where everything goes that it and its predecessors write, on the host, if it is a process.
     pub fn log_path(&self) -> PathBuf {
-        self.cluster.service_log(&self.service)
+        self.node.cluster.service_log(&self.service)
     }
 
     /// The last lines of its log.
@@ -93,6 +111,9 @@ impl Agent<'_> {
     }
 
     fn log(&self) -> String {
+        if self.is_pod() {
+            return self.node.release().logs().pop().map(|log| log.said()).unwrap_or_default();
+        }
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 

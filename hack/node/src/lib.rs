@@ -35,6 +35,8 @@ const MANIFESTS: [&str; 4] = ["namespace.yaml", "agent-rbac.yaml", "admission-po
 pub struct SimulatedNode {
     cluster: Cluster,
     machine: Machine,
+    /// Whether the chart brings the agent.
+    by_chart: bool,
 }
 
 impl SimulatedNode {
@@ -43,7 +45,7 @@ impl SimulatedNode {
     /// # Errors
     /// As [`Cluster::up`]; nothing is left behind then.
     pub fn up(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
-        let node = Self::bare(options, profile, report)?;
+        let node = Self { by_chart: false, ..Self::bare(options, profile, report)? };
         for name in MANIFESTS {
             let path = manifests_directory().join(name);
             let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -52,7 +54,8 @@ impl SimulatedNode {
         Ok(node)
     }
 
-    /// The same without anything of Tessera, for those who install the chart ([`SimulatedNode::release`]).
+    /// The same without anything of Tessera: the chart brings it ([`SimulatedNode::release`]), also when its agent is told
+    /// to start ([`Agent::start`]).
     ///
     /// # Errors
     /// As [`Cluster::up`]; nothing is left behind then.
@@ -62,14 +65,14 @@ impl SimulatedNode {
         let cluster = Cluster::up(options, report)?;
         let machine = Machine::create(&cluster.run_directory().join(HARDWARE), &profile, &library)?;
         cuda::install(&machine)?;
-        Ok(Self { cluster, machine })
+        Ok(Self { cluster, machine, by_chart: true })
     }
 
     /// A node that was started elsewhere, or earlier.
     pub fn open(name: &ClusterName) -> Result<Self> {
         let cluster = Cluster::open(name)?;
         let machine = Machine::open(&cluster.run_directory().join(HARDWARE))?;
-        Ok(Self { cluster, machine })
+        Ok(Self { cluster, machine, by_chart: false })
     }
 
     /// The cluster below.

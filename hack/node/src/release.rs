@@ -1,3 +1,5 @@
+mod logs;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,11 +42,19 @@ impl Release<'_> {
         self.cluster.load_image(&crate::image()?)?;
         let values = self.cluster.run_directory().join("values.yaml");
         fs::write(&values, VALUES).with_context(|| format!("writing {}", values.display()))?;
+        self.upgrade(&["--install", "--create-namespace", "--values", "/run/cluster/values.yaml"], settings)
+    }
+
+    /// Changes these values of what is installed, and no others.
+    pub fn change(&self, settings: &[&str]) -> Result<()> {
+        self.upgrade(&["--reuse-values"], settings)
+    }
+
+    fn upgrade(&self, how: &[&str], settings: &[&str]) -> Result<()> {
         let chart = chart()?;
         let chart = chart.to_str().context("the repository's path is not UTF-8")?;
-        let mut arguments =
-            vec!["upgrade", RELEASE, chart, "--install", "--namespace", NAMESPACE, "--create-namespace"];
-        arguments.extend(["--values", "/run/cluster/values.yaml"]);
+        let mut arguments = vec!["upgrade", RELEASE, chart, "--namespace", NAMESPACE];
+        arguments.extend(how);
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         self.cluster.helm_output(&arguments).map(drop)
     }
@@ -71,19 +81,12 @@ impl Release<'_> {
     /// The instance (the UID of the pod) of the agent that registered a driver with the kubelet last.
     pub fn newest(&self, driver: &str) -> Option<String> {
         let told = format!("registered with the kubelet driver={driver}");
-        let mut found = Vec::new();
-        for pod in fs::read_dir(self.cluster.node_root().join("var/log/pods")).into_iter().flatten().flatten() {
-            let name = pod.file_name().to_string_lossy().into_owned();
-            let Some(("tessera-system", rest)) = name.split_once('_') else { continue };
-            let Some((_, uid)) = rest.rsplit_once('_') else { continue };
-            for log in fs::read_dir(pod.path().join("agent")).into_iter().flatten().flatten() {
-                let text = fs::read_to_string(log.path()).unwrap_or_default();
-                // Each line begins with its time, in a form that sorts.
-                let line = text.lines().rfind(|line| line.contains(&told)).map(str::to_owned);
-                found.extend(line.map(|line| (line, uid.to_owned())));
-            }
-        }
-        found.into_iter().max().map(|(_, uid)| uid)
+        // Each line begins with its time, in a form that sorts.
+        let registered = |log: logs::PodLog| {
+            let line = log.text.lines().rfind(|line| line.contains(&told)).map(str::to_owned)?;
+            Some((line, log.uid))
+        };
+        self.logs().into_iter().filter_map(registered).max().map(|(_, uid)| uid)
     }
 
     /// What a person needs to see when it does not work.

@@ -127,6 +127,16 @@ pub(crate) enum Installation {
     Chart,
 }
 
+impl Installation {
+    /// As the end-to-end tests read it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Chart => "chart",
+        }
+    }
+}
+
 /// With what the agent is started; one that is started anew needs it again.
 #[derive(Debug, Args)]
 pub(crate) struct AgentFlags {

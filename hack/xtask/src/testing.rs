@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cluster::KubernetesVersion;
 
+use crate::clusters::Installation;
 use crate::report::heading;
 use crate::tally::Tally;
 use crate::{builds, check, prerequisites, specs};
@@ -22,6 +23,9 @@ pub(crate) struct Options {
     /// The version of Kubernetes for the end-to-end tests; one that was never used is built first.
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: KubernetesVersion,
+    /// How the agent of the end-to-end tests gets onto their nodes.
+    #[arg(long, value_enum, default_value = "process", value_name = "HOW")]
+    install: Installation,
 }
 
 /// How many tests run at once: most without a cluster wait for the agent's own timeouts rather than compute, while each
@@ -77,6 +81,7 @@ fn cargo_test(arguments: &[&str], options: &Options, threads: usize, specs: &Pat
     command.arg(format!("--test-threads={threads}"));
     command
         .env("TESSERA_KUBERNETES", options.kubernetes.as_str())
+        .env("TESSERA_INSTALL", options.install.word())
         .env("TESSERA_CDI_COLLECT", specs)
         .current_dir(crate::root()?)
         .stdout(Stdio::piped());

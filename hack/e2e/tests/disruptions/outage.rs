@@ -31,7 +31,7 @@ fn an_api_server_that_is_away_stops_nothing_and_is_told_what_changed() {
     let devices = node.slices().unwrap()[0]["spec"]["devices"].clone();
     let device = |number: usize| devices[number]["name"].as_str().unwrap();
     let (known, new) = (team.named("training"), team.allocate("new", device(6)));
-    let calls = Calls::to(&node, None);
+    let calls = Calls::to(&node, node.agent().instance().as_deref());
     let answer = calls.prepare(&known).unwrap();
     let pod_before = restarts(&team, "training");
 

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::Signal;
-use e2e::{Calls, Newest, PATIENCE, Team, Traffic, claim, container, eventually, one_gpu, pod, without_agent};
+use e2e::{
+    Calls, Newest, PATIENCE, Team, Traffic, by_chart, claim, container, eventually, one_gpu, pod, without_agent,
+};
 use serde_json::json;
 use simulated_node::SimulatedNode;
 
@@ -36,6 +38,9 @@ impl Newest for OldAndNew<'_> {
 
 #[test]
 fn an_upgrade_fails_no_prepare() {
+    if by_chart() {
+        return eprintln!("see the test of the chart, which upgrades and goes back");
+    }
     let node = without_agent("upgrade", "h100x16");
     let team = Team::new(&node, "upgrade");
     let (old, new) = (node.agent(), node.another_agent("new"));
