@@ -31,7 +31,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = crate::root()?;
-    let target = root.join("target/image");
+    // Beside the usual builds, whose flags are others.
+    let target = builds::directory("image")?;
     heading("Building the agent and the hook");
     let (archive, bill) = make(&root, &target, options.debug)?;
     let mebibytes = archive.size as f64 / f64::from(1 << 20);
