@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{Team, container, eventually, own_with, pod};
+use cluster::Signal;
+use e2e::{Team, container, eventually, own_with, pod, start_agent, without_agent};
 use serde_json::{Value, json};
 use simulated_node::SimulatedNode;
 
 const GPU: &str = "nvidia.com/gpu";
 const SHARED: &str = "nvidia.com/gpu.shared";
 
-/// A pod whose container asks for so many of a resource.
+/// A pod whose container asks for so many of a resource, and prints what it sees.
 fn asking(name: &str, resource: &str, count: u32) -> Value {
-    let mut main = container("main", &[], &["devices"]);
+    let mut main = container("main", &[], &["devices", "env", "echo over"]);
     main["resources"] = json!({"limits": {resource: count.to_string()}});
     pod(name, &[], &[main])
 }
@@ -25,6 +26,23 @@ fn allocatable(node: &SimulatedNode, resource: &str) -> Option<u32> {
 
 fn wait_allocatable(node: &SimulatedNode, resource: &str, count: u32) {
     eventually(&format!("{count} of {resource}"), || (allocatable(node, resource)? == count).then_some(()));
+}
+
+/// Waits until so many devices are no claim's, since pods have them by count.
+fn wait_lent(node: &SimulatedNode, count: usize) {
+    eventually(&format!("{count} devices that are lent"), || {
+        let slices = node.slices().unwrap();
+        let devices = slices.iter().flat_map(|slice| slice["spec"]["devices"].as_array().into_iter().flatten());
+        let lent = devices.filter(|device| device["taints"].to_string().contains("tessera.dev/lent")).count();
+        // Servers that keep no taints are not told of the device at all.
+        (!e2e::has_taints_and_more() || lent == count).then_some(())
+    });
+}
+
+/// The agent ends, and another one with these arguments takes its place.
+fn replace_agent(node: &SimulatedNode, arguments: &[&str]) {
+    node.agent().stop(Signal::TERM).unwrap();
+    start_agent(node, arguments);
 }
 
 #[test]
@@ -62,12 +80,12 @@ fn a_pod_gets_two_gpus_and_others_what_is_left() {
 
 #[test]
 fn four_pods_share_one_gpu() {
-    let node = e2e::without_agent("replicas", "dgx-h100");
+    let node = without_agent("replicas", "dgx-h100");
     let config = json!({"version": "v1", "sharing": {"timeSlicing": {
         "renameByDefault": true, "resources": [{"name": GPU, "devices": 1, "replicas": 4}],
     }}});
     std::fs::write(node.cluster().run_directory().join("device-plugin.yaml"), config.to_string()).unwrap();
-    e2e::start_agent(&node, &["--api", "device-plugin", "--config-file", "/run/cluster/device-plugin.yaml"]);
+    start_agent(&node, &["--api", "device-plugin", "--config-file", "/run/cluster/device-plugin.yaml"]);
     let team = Team::new(&node, "replicas");
     wait_allocatable(&node, SHARED, 4);
     wait_allocatable(&node, GPU, 7);
@@ -100,14 +118,7 @@ fn no_gpu_has_two_owners_where_both_apis_are_on() {
         team.apply(&[asking(&counted, GPU, 1)]);
         team.wait_running(&counted);
         owned.push(team.gpus_seen(&counted, "main"));
-        eventually("a taint", || {
-            let slices = node.slices().unwrap();
-            let devices = slices.iter().flat_map(|slice| slice["spec"]["devices"].as_array().into_iter().flatten());
-            let lent = devices.filter(|device| device["taints"].to_string().contains("tessera.dev/lent")).count();
-            // Servers that keep no taints are not told of the device at all.
-            let kept = !e2e::has_taints_and_more() || lent == usize::try_from(round).ok()? + 1;
-            kept.then_some(())
-        });
+        wait_lent(&node, usize::try_from(round).unwrap() + 1);
     }
     let all: BTreeSet<_> = owned.iter().flatten().collect();
     assert_eq!((owned.iter().all(|one| one.len() == 1), all.len()), (true, 8), "{owned:?}");
@@ -116,4 +127,132 @@ fn no_gpu_has_two_owners_where_both_apis_are_on() {
     wait_allocatable(&node, GPU, 8);
     team.apply(&[asking("all", GPU, 8)]);
     team.wait_running("all");
+}
+
+#[test]
+fn mig_devices_are_resources_of_their_own_or_called_as_gpus() {
+    let node = without_agent("mig-by-count", "mixed");
+    for command in [
+        &["mig", "0", "on"][..],
+        &["reset", "0"],
+        &["mig", "0", "create", "1g.6gb@0"],
+        &["mig", "0", "create", "1g.6gb@1"],
+    ] {
+        node.machine().run(command).unwrap();
+    }
+    start_agent(&node, &["--api", "both", "--mig-strategy", "mixed"]);
+    let team = Team::new(&node, "mig");
+    let small = "nvidia.com/mig-1g.6gb";
+    wait_allocatable(&node, small, 2);
+    wait_allocatable(&node, GPU, 2);
+    team.apply(&[asking("one", small, 1), asking("two", small, 1), asking("whole", GPU, 2)]);
+    let capabilities = ["one", "two"].map(|name| {
+        team.wait_running(name);
+        assert_eq!(team.gpus_seen(name, "main"), BTreeSet::from(["/dev/nvidia0".to_owned()]));
+        team.capabilities_seen(name, "main")
+    });
+    assert!(capabilities.iter().all(|one| one.len() == 2), "{capabilities:?}");
+    assert!(capabilities[0].is_disjoint(&capabilities[1]), "{capabilities:?}");
+    team.wait_running("whole");
+    assert!(team.capabilities_seen("whole", "main").is_empty());
+    wait_lent(&node, 4);
+
+    // Called as GPUs are, where claims have the others. What pods have under another name is given to nobody meanwhile.
+    let single =
+        ["--api", "device-plugin", "--mig-strategy", "single", "--device-api", "0000:5e:00.0=dra,0000:af:00.0=dra"];
+    replace_agent(&node, &single);
+    wait_allocatable(&node, GPU, 0);
+    team.delete_pod("one");
+    wait_allocatable(&node, GPU, 1);
+    team.clear();
+    wait_allocatable(&node, GPU, 2);
+    team.apply(&[asking("both", GPU, 2)]);
+    team.wait_running("both");
+    assert_eq!(team.capabilities_seen("both", "main").len(), 4);
+}
+
+#[test]
+fn a_pod_gets_chips_that_lie_together() {
+    let node = own_with("tpu-by-count", "nvidia-tpu", &["--api", "device-plugin"]);
+    let team = Team::new(&node, "tpu");
+    let chips = "google.com/tpu";
+    wait_allocatable(&node, chips, 4);
+    wait_allocatable(&node, GPU, 2);
+    team.apply(&[asking("first", chips, 2), asking("second", chips, 2), asking("gpus", GPU, 2)]);
+    let groups = ["first", "second"].map(|name| {
+        team.wait_running(name);
+        let environment = team.environment_seen(name, "main");
+        assert_eq!(environment["TPU_CHIPS_PER_PROCESS_BOUNDS"], "1,2,1");
+        team.vfio_groups_seen(name, "main")
+    });
+    assert!(groups.iter().all(|one| one.len() == 2) && groups[0].is_disjoint(&groups[1]), "{groups:?}");
+    team.wait_running("gpus");
+}
+
+/// The ways that need nothing of NVIDIA's on the node: by annotations, and by device nodes alone.
+#[test]
+fn a_container_gets_its_gpu_by_the_way_that_was_chosen() {
+    let node = own_with("ways", "dgx-h100", &["--api", "device-plugin", "--device-list-strategy", "cdi-annotations"]);
+    let team = Team::new(&node, "ways");
+    wait_allocatable(&node, GPU, 8);
+    team.apply(&[asking("annotated", GPU, 1)]);
+    team.wait_running("annotated");
+    let annotated = team.gpus_seen("annotated", "main");
+    assert_eq!(annotated.len(), 1);
+
+    replace_agent(&node, &["--api", "device-plugin", "--device-list-strategy", "envvar", "--pass-device-specs"]);
+    wait_allocatable(&node, GPU, 8);
+    team.apply(&[asking("specified", GPU, 1)]);
+    team.wait_running("specified");
+    let specified = team.gpus_seen("specified", "main");
+    assert!(specified.len() == 1 && specified.is_disjoint(&annotated), "{specified:?} {annotated:?}");
+    assert!(team.nodes_seen("specified", "main").contains("/dev/nvidiactl"));
+    assert!(team.environment_seen("specified", "main")["NVIDIA_VISIBLE_DEVICES"].starts_with("GPU-"));
+}
+
+/// From the device plugin over both to claims: nobody is drained, a pod keeps its GPU over starts of its container and of
+/// the kubelet, and no claim gets that GPU before the pod has ended.
+#[test]
+fn a_node_goes_over_to_claims_without_a_drain() {
+    let node = own_with("hand-over", "dgx-h100", &["--api", "device-plugin"]);
+    let team = Team::new(&node, "hand-over");
+    wait_allocatable(&node, GPU, 8);
+    let mut stays = asking("stays", GPU, 1);
+    stays["spec"]["restartPolicy"] = json!("Always");
+    stays["spec"]["containers"][0]["args"] = json!(["devices", "--then", "sleep", "10"]);
+    // What only a container has that prepares a pod, the kubelet lists nowhere.
+    let mut prepares = asking("prepares", GPU, 1);
+    prepares["spec"]["initContainers"] = prepares["spec"]["containers"].clone();
+    prepares["spec"]["initContainers"][0]["name"] = json!("first");
+    prepares["spec"]["containers"] = json!([container("main", &[], &["devices"])]);
+    team.apply(&[stays, prepares]);
+    team.wait_running("stays");
+    let own = team.gpus_seen("stays", "main");
+    team.log("prepares", "first", "/dev/nvidiactl");
+
+    replace_agent(&node, &["--api", "both"]);
+    wait_lent(&node, 2);
+    replace_agent(&node, &["--api", "dra"]);
+    wait_lent(&node, 2);
+    wait_allocatable(&node, GPU, 0);
+    node.cluster().restart_kubelet().unwrap();
+    let starts = || team.get("pod", "stays")["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    let before = starts();
+    let claimed: BTreeSet<_> = (0..6)
+        .map(|number| {
+            let name = format!("claimed-{number}");
+            team.run_with_one_gpu(&name, &["devices"]);
+            team.gpus_seen(&name, "main").pop_first().unwrap()
+        })
+        .collect();
+    assert_eq!((claimed.len(), claimed.is_disjoint(&own)), (6, true), "{claimed:?} {own:?}");
+    eventually("the container starts again", || (starts() > before).then_some(()));
+    team.wait_running("stays");
+    assert_eq!(team.gpus_seen("stays", "main"), own);
+    wait_lent(&node, 2);
+    team.delete_pod("prepares");
+    wait_lent(&node, 1);
+    team.delete_pod("stays");
+    wait_lent(&node, 0);
+    team.run_with_one_gpu("last", &["devices"]);
 }
