@@ -155,9 +155,6 @@ pub struct RunOptions {
     /// pods have of it when that changes stays theirs until they end.
     #[arg(long, env = "TESSERA_DEVICE_API", value_delimiter = ',', value_name = "DEVICE=API")]
     pub device_api: Vec<Exception>,
-    /// What NVIDIA's device plugin can be told.
-    #[command(flatten)]
-    pub device_plugin: DevicePluginOptions,
     /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing, ways to containers. What changes
     /// nothing here is said in the log, with what is done instead. Read when the agent starts.
     #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
@@ -193,6 +190,9 @@ pub struct RunOptions {
     /// How to log.
     #[arg(long, env = "TESSERA_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// What NVIDIA's device plugin can be told. Its heading holds for all that comes after it, so it is the last.
+    #[command(flatten)]
+    pub device_plugin: DevicePluginOptions,
 }
 
 impl RunOptions {

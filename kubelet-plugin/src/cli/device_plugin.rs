@@ -52,11 +52,11 @@ impl DevicePluginOptions {
     }
 }
 
-/// As Go reads it, in which NVIDIA's device plugin is written.
+/// As Go reads it, in which NVIDIA's device plugin is written; an empty variable says no there.
 fn truth(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
 }

@@ -285,9 +285,9 @@ impl Desk {
         self.lending().ask()
     }
 
-    /// Whether pods have anything.
-    pub(super) fn lends(&self) -> bool {
-        !self.lending().is_empty()
+    /// What pods have, by the id of the unit.
+    pub(super) fn lent(&self) -> BTreeMap<String, Loan> {
+        self.lending().loans()
     }
 
     /// The kubelet has told what pods have. Before the first look at the hardware that says nothing: what it is that they
@@ -300,17 +300,15 @@ impl Desk {
             true
         });
         if matches!(heard, Ok(true)) && !self.loans_known.send_replace(true) {
-            info!(driver = %self.parts.driver, pods_have = self.lending().loans().len(), "it is known what pods have without a claim");
+            info!(driver = %self.parts.driver, units = self.lent().len(), "it is known what pods have without a claim");
         }
     }
 
-    /// The kubelet has told of which resources there are healthy devices.
-    pub(super) fn others_serve(&self, served: &BTreeSet<String>) {
-        let lent: BTreeSet<_> = self.lending().loans().into_values().map(|loan| loan.resource).collect();
-        let unserved = lent.difference(served).cloned().collect();
+    /// Of these resources pods have devices, and no device plugin has healthy ones.
+    pub(super) fn nobody_serves(&self, resources: BTreeSet<String>) {
         self.unserved.send_if_modified(|known| {
-            let changed = *known != unserved;
-            *known = unserved;
+            let changed = *known != resources;
+            *known = resources;
             changed
         });
     }

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tessera_core::Loan;
 use tessera_device_plugin::{DeviceId, Held};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -12,6 +14,9 @@ use crate::pod_resources::{Listing, PodResources};
 
 /// The kubelet does not tell when a pod ends. It answers from memory, a hundred times a second.
 const PAUSE: Duration = Duration::from_secs(1);
+/// In so many looks it is told the same devices once while it is in doubt whether pods still have some: each time it writes
+/// a file, and a container that prepares a pod, which is never listed, may take hours.
+const LOOKS_A_REPEAT: u32 = 5;
 
 /// Looks again and again what pods have by way of device plugins, until stopped.
 ///
@@ -22,9 +27,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn listen(desk: Arc<Desk>, kubelet: PodResources, directory: PathBuf, stop: CancellationToken) {
     let checkpoint = Checkpoint::new(&directory);
     let listening = async {
-        let mut told = String::new();
+        let (mut told, mut doubts) = (String::new(), 0);
         loop {
-            let problem = look(&desk, &kubelet, &checkpoint).await.err().unwrap_or_default();
+            let problem = match look(&desk, &kubelet, &checkpoint).await {
+                Ok(true) => {
+                    if doubts % LOOKS_A_REPEAT == 0 {
+                        desk.repeat();
+                    }
+                    doubts += 1;
+                    String::new()
+                }
+                Ok(false) => {
+                    doubts = 0;
+                    String::new()
+                }
+                Err(problem) => problem,
+            };
             if problem != told && !problem.is_empty() {
                 warn!(error = problem, "it is not known what pods have without a claim; looking again");
             }
@@ -35,22 +53,23 @@ pub(super) async fn listen(desk: Arc<Desk>, kubelet: PodResources, directory: Pa
     let _: Option<()> = stop.run_until_cancelled(listening).await;
 }
 
-async fn look(desk: &Desk, kubelet: &PodResources, checkpoint: &Checkpoint) -> Result<(), String> {
-    let asked = desk.ask();
-    let lends = desk.lends();
-    let named = if lends { ask(desk, kubelet).await } else { Held::default() };
+/// Says whether it is in doubt that pods still have all that the checkpoint says.
+async fn look(desk: &Desk, kubelet: &PodResources, checkpoint: &Checkpoint) -> Result<bool, String> {
+    let (asked, lent) = (desk.ask(), desk.lent());
+    let named = if lent.is_empty() { Held::default() } else { ask(desk, kubelet, &lent).await };
     let kept = checkpoint.read().map_err(|error| error.to_string())?;
-    if lends && kept.units().any(|(unit, ..)| !named.names(unit)) {
-        desk.repeat();
-    }
+    let in_doubt = lent.keys().any(|unit| kept.names(unit) && !named.names(unit));
     desk.hear(asked, named.and(kept));
-    Ok(())
+    Ok(in_doubt)
 }
 
 /// What the kubelet says. One that does not answer writes nothing either, so nothing is lost by it.
-async fn ask(desk: &Desk, kubelet: &PodResources) -> Held {
+async fn ask(desk: &Desk, kubelet: &PodResources, lent: &BTreeMap<String, Loan>) -> Held {
     match kubelet.served().await {
-        Ok(served) => desk.others_serve(&served),
+        Ok(served) => {
+            let resources = lent.values().map(|loan| &loan.resource);
+            desk.nobody_serves(resources.filter(|resource| !served.contains(*resource)).cloned().collect());
+        }
         Err(error) => debug!(%error, "the kubelet does not tell what is served"),
     }
     match kubelet.list().await {
