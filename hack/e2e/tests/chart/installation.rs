@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedNode};
 use testkit::Claim;
 
+use crate::examples::{folders, run};
+
 /// So many claims take turns, so that each stays prepared for a while.
 const CLAIMS: usize = 4;
 
@@ -119,4 +121,6 @@ fn tpus_are_served_without_any_privilege() {
     assert_eq!(team.files_of(&uid).len(), 2, "a CDI spec and a record");
     team.delete_pod("training");
     eventually("nothing is left", || team.files_of(&uid).is_empty().then_some(()));
+    let example = folders().into_iter().find(|folder| folder.ends_with("tpu")).unwrap();
+    run(&node, &example);
 }

@@ -1,11 +1,12 @@
 //! What a real API server says of the chart and of the examples. `--kubernetes 1.34` and the like choose another one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use e2e::bare;
 use serde_json::Value;
 use simulated_node::{NAMESPACE, SimulatedNode, render};
+
+use crate::examples::{folders, manifests};
 
 /// What it says of some objects that it is not to keep: nothing but that it would take each, and no warning.
 fn ask(node: &SimulatedNode, what: &str, manifest: &str) {
@@ -39,7 +40,7 @@ fn the_server_takes_what_the_chart_renders_and_every_example() {
         (policy["status"]["observedGeneration"] == policy["metadata"]["generation"]).then_some(())
     });
     // Examples use its classes.
-    for path in examples() {
+    for path in folders().iter().flat_map(|folder| manifests(folder)) {
         ask(&node, &path.display().to_string(), &fs::read_to_string(&path).unwrap());
     }
     node.release().uninstall().unwrap();
@@ -52,20 +53,4 @@ fn the_server_takes_what_the_chart_renders_and_every_example() {
         "app.kubernetes.io/name=tessera",
     ];
     assert_eq!(node.cluster().kubectl_output(&left).unwrap(), "");
-}
-
-/// The manifests of the examples; each has a folder with a README.
-fn examples() -> Vec<PathBuf> {
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
-    let mut manifests = Vec::new();
-    for folder in fs::read_dir(&all).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-        assert!(folder.path().join("README.md").is_file(), "{} has no README", folder.path().display());
-        let files = fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path());
-        // The others are values for Helm.
-        manifests.extend(
-            files.filter(|path| path.extension().is_some_and(|end| end == "yaml") && !path.ends_with("values.yaml")),
-        );
-    }
-    assert!(manifests.len() > 5, "{manifests:?}");
-    manifests
 }
