@@ -12,6 +12,7 @@ mod pci;
 pub mod attributes;
 pub mod capacities;
 pub mod classes;
+pub mod feature_labels;
 pub mod taints;
 
 pub use device_name::{DeviceName, InvalidDeviceName};

@@ -5,6 +5,7 @@ mod allocation;
 mod answer;
 mod config;
 mod device_id;
+mod features;
 mod held;
 mod lending;
 mod offer;
@@ -22,6 +23,7 @@ pub use config::{
     Rename, Replicated, ReplicatedDevices, TimeSlicing, UnknownWord, Way,
 };
 pub use device_id::DeviceId;
+pub use features::{FeatureLabels, features};
 pub use held::Held;
 pub use lending::{Asked, Lending};
 pub use offer::{Basis, Offer, Offered, Resource, offer};

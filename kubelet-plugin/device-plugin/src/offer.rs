@@ -162,7 +162,7 @@ fn chosen<'a, 'b>(units: &[&'b Unit<'a>], strategy: MigStrategy) -> Result<Vec<&
 }
 
 /// The accelerators that somebody has cut, or means to. Those that a claim has in this mode go back with it.
-fn cut_by_hand<'a, 'b: 'a>(units: impl Iterator<Item = &'a Unit<'b>>) -> BTreeSet<PciAddress> {
+pub(crate) fn cut_by_hand<'a, 'b: 'a>(units: impl Iterator<Item = &'a Unit<'b>>) -> BTreeSet<PciAddress> {
     let is_cut = |unit: &&Unit<'_>| match unit.kind {
         UnitKind::Partition(..) => true,
         UnitKind::Whole => {
