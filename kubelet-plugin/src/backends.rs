@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tessera_driver::nvidia::{Nvidia, NvidiaWorkbench, Session};
+use tessera_driver::nvidia::{self, Nvidia, NvidiaWorkbench, Session};
 use tessera_driver::tpu::{NodeLabels, Tpu};
-use tessera_driver::{Backend, NoWork, Workbench};
+use tessera_driver::{Backend, NoWork, Root, Workbench};
 use tessera_vocabulary::{DriverName, ExtendedResources};
 
 use crate::cli::HardwareOptions;
@@ -14,9 +14,10 @@ const BACKENDS: &[Row] = &[
     Row {
         word: "nvidia",
         name: |options| &options.nvidia_driver_name,
-        open: nvidia,
+        open: nvidia_gpus,
         resources: ExtendedResources::NVIDIA,
         reads_labels: false,
+        features: Some(nvidia::is_on_the_bus),
     },
     Row {
         word: "tpu",
@@ -24,6 +25,8 @@ const BACKENDS: &[Row] = &[
         open: tpu,
         resources: ExtendedResources::GOOGLE,
         reads_labels: true,
+        // GKE itself labels nodes with TPUs.
+        features: None,
     },
 ];
 
@@ -40,6 +43,8 @@ pub(crate) struct Row {
     pub(crate) resources: ExtendedResources,
     /// Whether the labels of the node tell it something.
     pub(crate) reads_labels: bool,
+    /// Where its vendor's own plugin tells pods by labels what a node has: whether a node has anything of it.
+    pub(crate) features: Option<fn(&Root) -> bool>,
 }
 
 /// The ways to one family's hardware. Nothing was touched on them yet.
@@ -62,7 +67,7 @@ impl Row {
     }
 }
 
-fn nvidia(options: &HardwareOptions, _: &NodeLabels) -> Ways {
+fn nvidia_gpus(options: &HardwareOptions, _: &NodeLabels) -> Ways {
     let session = Session::new(options.nvidia_driver_root());
     Ways {
         backend: Box::new(Nvidia::new(options.root(), session.clone())),

@@ -1,7 +1,9 @@
 //! The command line. Every flag can be given by the environment too, for the DaemonSet's sake.
 
 mod device_plugin;
+mod features;
 mod offered_by;
+mod plugin_config;
 mod tpu;
 
 use std::net::SocketAddr;
@@ -16,7 +18,9 @@ use tessera_driver::{Host, Root};
 use tessera_vocabulary::DriverName;
 
 pub use device_plugin::DevicePluginOptions;
+pub use features::{FeatureOptions, LabelsGo};
 pub use offered_by::{Apis, Exception, OfferedBy};
+pub use plugin_config::PluginConfigOptions;
 pub use tpu::TpuOptions;
 
 /// Publishes a node's accelerators to Kubernetes and prepares them for claims.
@@ -155,10 +159,12 @@ pub struct RunOptions {
     /// pods have of it when that changes stays theirs until they end.
     #[arg(long, env = "TESSERA_DEVICE_API", value_delimiter = ',', value_name = "DEVICE=API")]
     pub device_api: Vec<Exception>,
-    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing, ways to containers. What changes
-    /// nothing here is said in the log, with what is done instead. Read when the agent starts.
-    #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
+    /// Where the device plugin's config comes from.
+    #[command(flatten)]
+    pub plugin_config: PluginConfigOptions,
+    /// Labels of the node.
+    #[command(flatten)]
+    pub features: FeatureOptions,
     /// What tells this agent's sockets from those of another one on the node, while one replaces the other: the UID of
     /// its pod. Letters, digits and -, at most 63.
     #[arg(long, env = "POD_UID", value_name = "UID", value_parser = instance)]

@@ -14,6 +14,7 @@ use crate::backends::Row;
 use crate::cli::{HardwareOptions, RunOptions};
 use crate::directories::Directories;
 use crate::errors::told;
+use crate::features::Labeller;
 use crate::node::Node;
 use crate::notices::{Notice, Notices};
 use crate::readiness::{Readiness, Stage};
@@ -61,8 +62,16 @@ impl Driver {
     /// What keeps it from being served, if no other driver of the node is: then it is better to be started again than to
     /// go on for nothing.
     pub(crate) async fn run(mut self, node: Arc<Node>, stop: CancellationToken) -> anyhow::Result<()> {
-        if !self.wanted && stop.run_until_cancelled(self.wait_for_hardware(&node)).await.is_none() {
-            return Ok(());
+        if !self.wanted {
+            let waiting = async {
+                tokio::select! {
+                    () = self.wait_for_hardware(&node) => {}
+                    () = self.without_labels(&node) => {}
+                }
+            };
+            if stop.run_until_cancelled(waiting).await.is_none() {
+                return Ok(());
+            }
         }
         let mut last = String::new();
         loop {
@@ -74,9 +83,7 @@ impl Driver {
                 return Err(error);
             }
             if reason != last {
-                let metrics = node.metrics.driver(&self.name);
-                let notices = Notices::new(self.name.clone(), metrics, node.events.clone());
-                notices.tell(Notice::NotServed { reason: reason.clone() });
+                self.notices(&node).tell(Notice::NotServed { reason: reason.clone() });
                 last = reason;
             }
             if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
@@ -91,6 +98,18 @@ impl Driver {
             None => sockets(&self.name, &node.options)?,
         };
         serving::serve(self.row, sockets, node, stop).await
+    }
+
+    /// Takes away what earlier agents told pods by labels of the node, and then waits for ever.
+    async fn without_labels(&self, node: &Node) {
+        if let Some(labeller) = Labeller::new(self.row, node, self.notices(node)) {
+            labeller.clear().await;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn notices(&self, node: &Node) -> Notices {
+        Notices::new(self.name.clone(), node.metrics.driver(&self.name), node.events.clone())
     }
 
     /// Looks for the hardware each `--rescan` second, and whenever the kernel tells of a device. Costs a walk over the PCI

@@ -25,12 +25,16 @@ const NOTE_BYTES: usize = 1024;
 
 /// Writes the events of all drivers until stopped. One that cannot be written is lost: the log and the metrics have it.
 pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Receiver<Told>, stop: CancellationToken) {
-    let mut recorders = BTreeMap::new();
+    let mut recorders: BTreeMap<_, (Option<String>, Recorder)> = BTreeMap::new();
     let regarding = self::node(&node);
     let mut bucket = Bucket::new(BURST, BETWEEN_EVENTS);
     while let Some(Some((driver, notice))) = stop.run_until_cancelled(notices.recv()).await {
         let event = event(&driver, &notice);
-        let recorder = recorders.entry(driver.clone()).or_insert_with(|| recorder(client.clone(), &driver));
+        let anew = || (event.note.clone(), recorder(client.clone(), &driver));
+        let (last, recorder) = recorders.entry((driver.clone(), notice.reason())).or_insert_with(anew);
+        if event.secondary.is_none() && event.note != *last {
+            (*last, *recorder) = anew();
+        }
         let sending = async {
             bucket.take().await;
             tokio::time::timeout(CALL_TIMEOUT, recorder.publish(&event, &regarding)).await
@@ -43,7 +47,8 @@ pub(crate) async fn write(client: Client, node: String, mut notices: mpsc::Recei
     }
 }
 
-/// One for each driver: what two of them tell alike is no series.
+/// One for each driver and reason: what two drivers tell alike is no series. Where nothing but the note tells two events
+/// apart, the second has one of its own: else it would be a further occurrence of the first, and nobody would read it.
 fn recorder(client: Client, driver: &DriverName) -> Recorder {
     Recorder::new(client, Reporter { controller: "tessera-agent".to_owned(), instance: Some(driver.to_string()) })
 }

@@ -17,6 +17,7 @@ mod dra;
 mod driver;
 mod errors;
 mod events;
+mod features;
 mod hardware;
 mod health;
 mod http;

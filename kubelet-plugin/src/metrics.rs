@@ -40,6 +40,7 @@ struct Families {
     look_age: Family<Driver, Gauge<f64, AtomicU64>>,
     ready: Family<Driver, Gauge>,
     notices: Family<Noticed, Counter>,
+    config_refused: Family<Driver, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +142,7 @@ impl Families {
             look_age: Family::default(),
             ready: Family::default(),
             notices: Family::default(),
+            config_refused: Family::default(),
         }
     }
 
@@ -177,6 +179,11 @@ impl Families {
             "notices",
             "What the agent put right or could not, as in the events of the node",
             self.notices.clone(),
+        );
+        registry.register(
+            "device_plugin_config_refused",
+            "Whether the device plugin's config as it stands cannot be followed, and an earlier one is or none",
+            self.config_refused.clone(),
         );
     }
 }
@@ -220,6 +227,10 @@ impl Metrics {
 
     pub(crate) fn noticed(&self, reason: &'static str) {
         self.families.notices.get_or_create(&Noticed { driver: self.name(), reason }).inc();
+    }
+
+    pub(crate) fn config_refused(&self, refused: bool) {
+        self.families.config_refused.get_or_create(&self.driver).set(refused.into());
     }
 
     fn name(&self) -> Arc<String> {

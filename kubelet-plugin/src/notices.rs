@@ -26,6 +26,8 @@ pub(crate) enum Notice {
     SlicesRefused { pool: String, reason: String },
     HardwareSilent { seconds: u64 },
     NotServed { reason: String },
+    LabelsNotWritten { reason: String },
+    ConfigRefused { path: PathBuf, reason: String, kept: bool },
 }
 
 impl Notice {
@@ -41,6 +43,8 @@ impl Notice {
             Self::SlicesRefused { .. } => "ResourceSlicesRefused",
             Self::HardwareSilent { .. } => "HardwareSilent",
             Self::NotServed { .. } => "DriverNotServed",
+            Self::LabelsNotWritten { .. } => "FeatureLabelsNotWritten",
+            Self::ConfigRefused { .. } => "DevicePluginConfigRefused",
         }
     }
 
@@ -105,6 +109,13 @@ impl fmt::Display for Notice {
             ),
             Self::NotServed { reason } => {
                 write!(f, "the driver cannot be served and is tried again, while others of the node are: {reason}")
+            }
+            Self::LabelsNotWritten { reason } => {
+                write!(f, "the labels of the node's GPUs are not as they should be, and are tried again: {reason}")
+            }
+            Self::ConfigRefused { path, reason, kept } => {
+                let instead = if *kept { "what was in force stays" } else { "nothing is offered by count" };
+                write!(f, "the device plugin's config {} is not followed, and {instead}: {reason}", path.display())
             }
         }
     }
@@ -183,6 +194,12 @@ mod tests {
             },
             Notice::HardwareSilent { seconds: 60 },
             Notice::NotServed { reason: "/run/dra@kubelet.sock exists and is no socket; remove it".to_owned() },
+            Notice::ConfigRefused {
+                path: "/etc/tessera/device-plugin/t4".into(),
+                reason: "flags.migStrategy: must be none, single or mixed".to_owned(),
+                kept: true,
+            },
+            Notice::LabelsNotWritten { reason: "/etc/features.d/gfd cannot be written: no such directory".to_owned() },
         ];
         let texts: Vec<_> = notices.iter().map(|notice| format!("{}: {notice}", notice.reason())).collect();
         // The API takes 1 KiB in a note and 128 characters in a reason.

@@ -24,6 +24,7 @@ use crate::claims::{Claims, Parts};
 use crate::device_plugin::{self, Desk};
 use crate::disk::Disk;
 use crate::dra::Dra;
+use crate::features::{self, Labeller};
 use crate::hardware::{self, Hardware, Looks, Observed};
 use crate::health::Health;
 use crate::labels;
@@ -81,13 +82,17 @@ pub(crate) async fn serve(
     let watching = hardware::watch(&seen, looks, in_use).context("no thread for the hardware")?;
     let observed = seen.observed();
 
+    let (labels_told, told) = watch::channel(None);
+    let mut configuration = device_plugin::Configuration::new(row, options, told, metrics.clone(), notices.clone());
+    configuration.begin();
+    let configured = configuration.configured();
     let specs = || cdi::Directory::open(&options.cdi_dir).context("--cdi-dir");
     // Also where nothing is offered by count: pods may have what was, and keep it.
     let desk = Desk::new(device_plugin::Parts {
         driver: driver.clone(),
         family: row.resources,
         apis: options.apis(),
-        config: device_plugin::configured(row, options)?,
+        config: configured.clone(),
         host: hardware.host(),
         observed: observed.clone(),
         ledger: Arc::clone(&ledger),
@@ -124,14 +129,22 @@ pub(crate) async fn serve(
         observed: observed.clone(),
         precedence: ledger.precedence(),
         apis: options.apis(),
-        ledger,
+        ledger: Arc::clone(&ledger),
         metrics: metrics.clone(),
         notices: notices.clone(),
     };
     work(publisher.run(published, stop.clone()).boxed());
+    if configuration.is_by_label() {
+        work(labels::watch(node.client.clone(), node.name.clone(), labels_told, stop.clone()).boxed());
+    }
+    work(configuration.follow(options.rescan, stop.clone()).boxed());
     if row.reads_labels {
         let (client, node, labels) = (node.client.clone(), node.name.clone(), node.labels.clone());
         work(labels::follow(client, node, labels, labels_known, stop.clone()).boxed());
+    }
+    if let Some(labeller) = Labeller::new(row, node, notices.clone()) {
+        let sources = features::Sources { observed: observed.clone(), ledger, config: configured };
+        work(labeller.follow(sources, stop.clone()).boxed());
     }
     work(watching.watch_over(node.uevents.clone(), metrics, notices.clone(), stop.clone()).boxed());
     node.readiness.set(&driver, Stage::Serving(Serving { registered: is_registered, published: is_published }));

@@ -4,6 +4,7 @@
 //! a write that changes nothing is none. It checks nothing else about the objects.
 
 mod answer;
+mod apply;
 mod faults;
 mod objects;
 mod requests;
@@ -128,6 +129,11 @@ impl ApiServer {
         self.put(Resource::Nodes, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid}}));
     }
 
+    /// An object, if it is there.
+    pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        self.shared.state().objects.get(&Key::new(resource, namespace, name)).cloned()
+    }
+
     /// Changes an object in its place.
     pub fn edit(&self, resource: Resource, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
         self.shared.write(|state| {
@@ -183,7 +189,12 @@ impl ApiServer {
 
     /// Does something wrong with the next `times` requests about a resource.
     pub fn fail(&self, resource: Resource, times: usize, fault: Fault) {
-        self.shared.state().faults.add(resource, times, fault);
+        self.shared.state().faults.add(None, resource, times, fault);
+    }
+
+    /// The same, only with requests of a verb such as `list`.
+    pub fn fail_verb(&self, verb: &str, resource: Resource, times: usize, fault: Fault) {
+        self.shared.state().faults.add(Some(verb), resource, times, fault);
     }
 
     /// Refuses to store slices of a driver, as an admission policy may.

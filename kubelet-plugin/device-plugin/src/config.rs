@@ -1,5 +1,6 @@
 //! NVIDIA's config file `version: v1`, as its device plugin reads it: YAML or JSON.
 
+mod choice;
 mod delivery;
 mod file;
 mod overrides;
@@ -10,6 +11,7 @@ mod word;
 use tessera_vocabulary::ExtendedResources;
 
 use crate::{InvalidResourceName, ResourceName};
+pub use choice::{Choice, Fallback, Fallbacks, NoConfig};
 pub use delivery::{Delivery, Extra, Way};
 use file::File;
 pub use overrides::Overrides;

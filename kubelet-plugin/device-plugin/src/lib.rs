@@ -19,8 +19,8 @@ mod testing;
 pub use allocation::{NotAllocated, allocate};
 pub use answer::{Answer, answer};
 pub use config::{
-    AllocationPolicy, Config, ConfigError, Delivery, DeviceReference, Extra, Ignored, MigStrategy, Overrides, Pattern,
-    Rename, Replicated, ReplicatedDevices, TimeSlicing, UnknownWord, Way,
+    AllocationPolicy, Choice, Config, ConfigError, Delivery, DeviceReference, Extra, Fallback, Fallbacks, Ignored,
+    MigStrategy, NoConfig, Overrides, Pattern, Rename, Replicated, ReplicatedDevices, TimeSlicing, UnknownWord, Way,
 };
 pub use device_id::DeviceId;
 pub use features::{FeatureLabels, features};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cdi::{FileName, Kind};
 use tessera_core::{Inventory, Ledger, Loan, State, Unit, Use};
 use tessera_device_plugin::{
-    Answer, Asked, Basis, Description, DeviceId, Held, Lending, NotAllocated, Offer, Resource, ResourceName, allocate,
-    answer, offer, preferred, spec,
+    Answer, Asked, Basis, Config, Description, DeviceId, Held, Lending, NotAllocated, Offer, Resource, ResourceName,
+    allocate, answer, offer, preferred, spec,
 };
 use tessera_driver::{Accelerator, Host};
 use tessera_vocabulary::{DriverName, ExtendedResources};
@@ -180,7 +180,14 @@ impl Desk {
             family: self.parts.family,
             by_count: &by_count,
         };
-        offer(&basis, &self.parts.config.borrow())
+        // Before it is known what an admin wants, nothing is offered that might not be meant.
+        let config = self.parts.config.borrow();
+        config.as_ref().map_or_else(Offer::default, |config| offer(&basis, config))
+    }
+
+    /// What is in force; what holds where nothing is said, before that is known.
+    fn config(&self) -> Arc<Config> {
+        self.parts.config.borrow().clone().unwrap_or_default()
     }
 
     fn is_by_count(&self, accelerator: &Accelerator) -> bool {
@@ -209,7 +216,7 @@ impl Desk {
     /// Writes the spec, unless it is there as it should be, or nobody was ever told to look into it.
     fn tell_runtime(&self, description: &Description) -> Result<(), cdi::Error> {
         let path = || self.parts.specs.path().join(self.file.as_str());
-        let is_read = self.parts.config.borrow().delivery.by_cdi() || path().exists();
+        let is_read = self.config().delivery.by_cdi() || path().exists();
         if !is_read || self.parts.specs.holds(&self.file, &description.document) {
             return Ok(());
         }
@@ -261,7 +268,7 @@ impl Desk {
         if let Some(unit) = units.iter().find(|unit| !description.units.contains_key(&unit.id)) {
             return Err(failed(format!("{} was just found", unit.id)));
         }
-        Ok(answer(&self.parts.config.borrow().delivery, resource, units, description))
+        Ok(answer(&self.config().delivery, resource, units, description))
     }
 
     /// Which of the available devices a container should get.
@@ -276,7 +283,7 @@ impl Desk {
         let observed = self.parts.observed.borrow();
         let inventory = observed.as_ref().unwrap_or(&NOTHING);
         let devices: Option<&Resource> = offered.offer.resources.get(resource);
-        let policy = self.parts.config.borrow().allocation_policy;
+        let policy = self.config().allocation_policy;
         devices.map(|devices| preferred(devices, inventory, policy, available, must, size)).unwrap_or_default()
     }
 

@@ -28,6 +28,7 @@ pub(crate) fn refused(key: &Key, refused: &Refused) -> Response<Body> {
         Refused::Conflict(problem) => {
             failure(409, "Conflict", &format!("Operation cannot be fulfilled on {named}: {problem}"))
         }
+        Refused::Kept(problem) => failure(409, "Conflict", problem),
     }
 }
 

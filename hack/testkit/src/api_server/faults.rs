@@ -15,17 +15,26 @@ pub enum Fault {
     Silent,
 }
 
+/// What goes wrong with the next requests of a kind.
+struct Ordered {
+    resource: Resource,
+    /// `None`: whatever is asked for.
+    verb: Option<String>,
+    times: usize,
+    fault: Fault,
+}
+
 /// The faults to come.
 #[derive(Default)]
 pub(crate) struct Faults {
-    ordered: Vec<(Resource, usize, Fault)>,
+    ordered: Vec<Ordered>,
     /// The drivers whose slices are refused.
     refused: BTreeSet<String>,
 }
 
 impl Faults {
-    pub(crate) fn add(&mut self, resource: Resource, times: usize, fault: Fault) {
-        self.ordered.push((resource, times, fault));
+    pub(crate) fn add(&mut self, verb: Option<&str>, resource: Resource, times: usize, fault: Fault) {
+        self.ordered.push(Ordered { resource, verb: verb.map(str::to_owned), times, fault });
     }
 
     pub(crate) fn clear(&mut self) {
@@ -43,9 +52,12 @@ impl Faults {
     }
 
     /// Takes the fault of the next request.
-    pub(crate) fn next(&mut self, resource: Resource) -> Option<Fault> {
-        let (_, times, fault) = self.ordered.iter_mut().find(|(about, times, _)| *about == resource && *times > 0)?;
-        *times -= 1;
-        Some(*fault)
+    pub(crate) fn next(&mut self, verb: &str, resource: Resource) -> Option<Fault> {
+        let is_meant = |one: &&mut Ordered| {
+            one.resource == resource && one.times > 0 && one.verb.as_deref().is_none_or(|meant| meant == verb)
+        };
+        let next = self.ordered.iter_mut().find(is_meant)?;
+        next.times -= 1;
+        Some(next.fault)
     }
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::apply::applied;
+
 /// What is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
@@ -15,6 +17,8 @@ pub enum Resource {
     Claims,
     /// `events.events.k8s.io`, in namespaces.
     Events,
+    /// `nodefeatures.nfd.k8s-sigs.io`, in namespaces.
+    NodeFeatures,
 }
 
 impl Resource {
@@ -25,6 +29,7 @@ impl Resource {
             Self::Slices => "resourceslices",
             Self::Claims => "resourceclaims",
             Self::Events => "events",
+            Self::NodeFeatures => "nodefeatures",
         }
     }
 
@@ -35,6 +40,7 @@ impl Resource {
             Self::Slices => ("resource.k8s.io/v1", "ResourceSliceList"),
             Self::Claims => ("resource.k8s.io/v1", "ResourceClaimList"),
             Self::Events => ("events.k8s.io/v1", "EventList"),
+            Self::NodeFeatures => ("nfd.k8s-sigs.io/v1alpha1", "NodeFeatureList"),
         }
     }
 }
@@ -83,6 +89,8 @@ pub(crate) enum Refused {
     NotFound,
     AlreadyExists,
     Conflict(&'static str),
+    /// What somebody applies is another one's.
+    Kept(String),
 }
 
 impl Objects {
@@ -145,6 +153,18 @@ impl Objects {
             }
         }
         Ok(self.store(key, object, "MODIFIED"))
+    }
+
+    /// Has a manager apply a patch; an object that is not there is made.
+    pub(crate) fn apply(&mut self, key: Key, mut patch: Value, manager: &str, force: bool) -> Result<Value, Refused> {
+        patch["metadata"]["name"] = json!(key.name);
+        if !key.namespace.is_empty() {
+            patch["metadata"]["namespace"] = json!(key.namespace);
+        }
+        let current = self.objects.get(&key);
+        let kind = if current.is_some() { "MODIFIED" } else { "ADDED" };
+        let object = applied(current, &patch, manager, force).map_err(Refused::Kept)?;
+        Ok(self.store(key, object, kind))
     }
 
     /// Deletes, if the preconditions of `DeleteOptions` hold.

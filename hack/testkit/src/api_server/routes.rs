@@ -14,12 +14,16 @@ use super::selector::Selector;
 use super::{Fault, Resource, Shared, answer, watch};
 use crate::kubelet::api::USER_AGENT;
 
+/// The content type of a patch that is to be applied.
+const APPLY: &str = "application/apply-patch+yaml";
+
 /// Query parameters, the few that matter.
 type Parameters = Query<std::collections::HashMap<String, String>>;
 
 pub(crate) fn router(shared: Shared) -> Router {
     let group = "/apis/resource.k8s.io/v1";
     Router::new()
+        .route("/api/v1/nodes", collection(Resource::Nodes))
         .route("/api/v1/nodes/{name}", named(Resource::Nodes))
         .route(&format!("{group}/resourceslices"), collection(Resource::Slices))
         .route(&format!("{group}/resourceslices/{{name}}"), named(Resource::Slices))
@@ -27,15 +31,22 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route(&format!("{group}/namespaces/{{namespace}}/resourceclaims/{{name}}"), named(Resource::Claims))
         .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", collection(Resource::Events))
         .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}", named(Resource::Events))
+        .route(
+            "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/{namespace}/nodefeatures/{name}",
+            named(Resource::NodeFeatures),
+        )
         .with_state(shared)
 }
 
 fn named(resource: Resource) -> axum::routing::MethodRouter<Shared> {
     any(
-        move |State(shared): State<Shared>, Path(path): Path<Vec<(String, String)>>, request: Request<Body>| async move {
+        move |State(shared): State<Shared>,
+              Path(path): Path<Vec<(String, String)>>,
+              Query(query): Parameters,
+              request: Request<Body>| async move {
             let part =
                 |wanted: &str| path.iter().find(|(part, _)| part == wanted).map_or("", |(_, value)| value.as_str());
-            one(shared, Key::new(resource, part("namespace"), part("name")), request).await
+            one(shared, Key::new(resource, part("namespace"), part("name")), query, request).await
         },
     )
 }
@@ -47,7 +58,12 @@ fn collection(resource: Resource) -> axum::routing::MethodRouter<Shared> {
 }
 
 /// A request about one object.
-async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body> {
+async fn one(
+    shared: Shared,
+    key: Key,
+    query: std::collections::HashMap<String, String>,
+    request: Request<Body>,
+) -> Response<Body> {
     let verb = match *request.method() {
         Method::GET => "get",
         Method::PUT => "update",
@@ -59,6 +75,7 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
         return answer;
     }
     let only_metadata = wants_metadata(request.headers());
+    let applies = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == APPLY);
     let body = body(request).await;
     if shared.state().faults.refuses(&body) {
         return answer::failure(422, "Invalid", "ordered by the test");
@@ -71,7 +88,12 @@ async fn one(shared: Shared, key: Key, request: Request<Body>) -> Response<Body>
                 .ok_or(super::objects::Refused::NotFound)
         }
         "update" => shared.write(|state| state.objects.replace(key.clone(), body)),
-        // Clients patch with whole objects.
+        "patch" if applies => {
+            let parameter = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+            let (manager, force) = (parameter("fieldManager"), parameter("force") == "true");
+            shared.write(|state| state.objects.apply(key.clone(), body, manager, force))
+        }
+        // Else clients patch with whole objects.
         "patch" => Ok(shared.write(|state| state.objects.put(key.resource, body))),
         _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {
             Ok(()) => return answer::success(),
@@ -155,7 +177,7 @@ async fn admit(shared: &Shared, headers: &HeaderMap, verb: &str, resource: Resou
         let mut state = shared.state();
         state.requests.count(verb, resource);
         // From now on, since the test may end the faults right after this one was taken.
-        (state.faults.next(resource), shared.released.subscribe())
+        (state.faults.next(verb, resource), shared.released.subscribe())
     };
     match fault? {
         Fault::Status(code) => Some(answer::fault(code)),
