@@ -107,7 +107,7 @@ async fn a_file_that_changes_applies_while_pods_have_devices() {
     assert_eq!(lent(&node), 7);
     let refused_claim = node.connect().await.prepare(&node.allocated("training", GPUS[1])).await.unwrap_err();
     assert!(refused_claim.contains("is used by pods"), "{refused_claim}");
-    manager.admit(SHARED, 1).await.unwrap();
+    let shared = manager.admit(SHARED, 1).await.unwrap();
 
     // What cannot be followed changes nothing, is told once, and nothing else suffers.
     fs::write(&path, BAD).unwrap();
@@ -121,7 +121,10 @@ async fn a_file_that_changes_applies_while_pods_have_devices() {
     refused(&node, "No such file").await;
     healthy(&node, &manager, 7, 4).await;
 
+    // What a pod shares is given to nobody as a whole before the pod ends.
     fs::write(&path, "# nothing is shared").unwrap();
+    healthy(&node, &manager, 7, 0).await;
+    manager.free(SHARED, &shared.ids);
     healthy(&node, &manager, 8, 0).await;
     assert!(metric(&node, "device_plugin_config_refused{driver=\"gpu.nvidia.com\"} 0"));
 }
