@@ -194,7 +194,14 @@ async fn sixty_four_callers_leave_nothing_behind() {
         tokio::spawn(async move {
             let mut prepared = 0;
             for claim in claims {
-                match plugin.prepare(&claim).await {
+                let answer = loop {
+                    match plugin.prepare(&claim).await {
+                        // Where 64 questions at once take the API server more than ten seconds.
+                        Err(refusal) if refusal.contains("did not answer for claim") => {}
+                        answer => break answer,
+                    }
+                };
+                match answer {
                     Ok(devices) => {
                         assert_eq!(devices[0].device_name, GPUS[gpu]);
                         prepared += 1;
