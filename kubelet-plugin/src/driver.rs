@@ -102,7 +102,7 @@ impl Driver {
 
     /// Takes away what earlier agents told pods by labels of the node, and then waits for ever.
     async fn without_labels(&self, node: &Node) {
-        if let Some(labeller) = Labeller::new(self.row, node, self.notices(node)) {
+        if let Some(labeller) = Labeller::new(self.row, node, || self.notices(node)) {
             labeller.clear().await;
         }
         std::future::pending::<()>().await;

@@ -99,7 +99,7 @@ impl LabelError {
 
 impl Labeller {
     /// Who writes the labels for a family of accelerators as the node's options say; `None` if nobody is to.
-    pub(crate) fn new(row: &Row, node: &Node, notices: Notices) -> Option<Self> {
+    pub(crate) fn new(row: &Row, node: &Node, notices: impl FnOnce() -> Notices) -> Option<Self> {
         let is_on_the_bus = row.features?;
         let options = &node.options.features;
         let root = node.hardware.root();
@@ -118,7 +118,7 @@ impl Labeller {
             there: None,
             writes: Bucket::new(BURST, BETWEEN_WRITES),
             failure: String::new(),
-            notices,
+            notices: notices(),
         })
     }
 

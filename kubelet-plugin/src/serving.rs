@@ -142,7 +142,7 @@ pub(crate) async fn serve(
         let (client, node, labels) = (node.client.clone(), node.name.clone(), node.labels.clone());
         work(labels::follow(client, node, labels, labels_known, stop.clone()).boxed());
     }
-    if let Some(labeller) = Labeller::new(row, node, notices.clone()) {
+    if let Some(labeller) = Labeller::new(row, node, || notices.clone()) {
         let sources = features::Sources { observed: observed.clone(), ledger, config: configured };
         work(labeller.follow(sources, stop.clone()).boxed());
     }

@@ -24,14 +24,16 @@ pub struct Nvidia {
     session: Session,
     /// What GPUs can be cut into, by UUID: that stays, and takes dozens of calls to learn.
     shapes: BTreeMap<String, Vec<Shape>>,
-    /// Which GPUs a hypervisor made: that stays too.
+    /// Which GPUs a hypervisor made, and of which PCI class each is: that stays too, also while one leaves the bus and the
+    /// driver does not know yet.
     virtual_gpus: BTreeMap<PciAddress, VirtualGpu>,
+    classes: BTreeMap<PciAddress, u32>,
 }
 
 impl Nvidia {
     /// Looks below `root` for `/sys`. Touches nothing yet.
     pub fn new(root: Root, session: Session) -> Self {
-        Self { root, session, shapes: BTreeMap::new(), virtual_gpus: BTreeMap::new() }
+        Self { root, session, shapes: BTreeMap::new(), virtual_gpus: BTreeMap::new(), classes: BTreeMap::new() }
     }
 
     fn look(
@@ -85,6 +87,8 @@ impl Nvidia {
     ) -> Result<Accelerator, String> {
         let address = facts.pci_bus_id.parse().map_err(|error| format!("NVML's PCI address: {error}"))?;
         let (major, minor) = facts.compute_capability;
+        let pci_class = self.classes.get(&address).copied().or_else(|| sysfs::class(&self.root, address));
+        self.classes.extend(pci_class.map(|class| (address, class)));
         let told = library.links(&facts.uuid);
         let virtual_gpu = self.virtual_gpus.entry(address).or_insert_with(|| VirtualGpu::at(&self.root, address));
         let gpu = Gpu {
@@ -99,7 +103,7 @@ impl Nvidia {
             cuda_driver_version: Version::new(versions.cuda.0.into(), versions.cuda.1.into(), 0),
             memory_bytes: facts.memory_bytes,
             addressing_mode: facts.addressing_mode,
-            pci_class: sysfs::class(&self.root, address),
+            pci_class,
             clique: links::clique(&told),
             virtual_gpu: virtual_gpu.clone(),
         };
@@ -126,6 +130,7 @@ impl Backend for Nvidia {
             self.session.close();
             self.shapes.clear();
             self.virtual_gpus.clear();
+            self.classes.clear();
         })
     }
 }

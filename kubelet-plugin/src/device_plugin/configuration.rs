@@ -192,7 +192,9 @@ impl Configuration {
             Ok(config) => Ok((config, path)),
             Err(error) => Err(Refused { path: path.unwrap_or_else(|| FLAGS.into()), reason: error.to_string() }),
         });
-        self.metrics.config_refused(parsed.is_err());
+        if !matches!(self.source, Source::Nothing) {
+            self.metrics.config_refused(parsed.is_err());
+        }
         match parsed {
             Ok((config, path)) => self.put_in_force(config, path),
             Err(Refused { path, reason }) => {

@@ -30,7 +30,7 @@ impl OwnLabels {
 
     /// One that somebody else keeps with another value refuses all: who of both is right, a person has to say.
     pub(super) async fn write(&self, labels: &FeatureLabels) -> Result<(), LabelError> {
-        let patch = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"labels": labels}});
+        let patch = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.node, "labels": labels}});
         self.api.patch_metadata(&self.node, &PatchParams::apply(MANAGER), &Patch::Apply(patch)).await?;
         Ok(())
     }

@@ -61,7 +61,7 @@ impl NodeFeature {
         let patch = json!({
             "apiVersion": "nfd.k8s-sigs.io/v1alpha1",
             "kind": "NodeFeature",
-            "metadata": {"labels": {NODE: self.node}, "ownerReferences": [owner]},
+            "metadata": {"name": self.name(), "labels": {NODE: self.node}, "ownerReferences": [owner]},
             "spec": {"features": {"flags": {}, "attributes": {}, "instances": {}}, "labels": labels},
         });
         // All of it is ours.

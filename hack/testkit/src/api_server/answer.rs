@@ -28,6 +28,9 @@ pub(crate) fn refused(key: &Key, refused: &Refused) -> Response<Body> {
         Refused::Conflict(problem) => {
             failure(409, "Conflict", &format!("Operation cannot be fulfilled on {named}: {problem}"))
         }
+        Refused::Nameless => {
+            failure(400, "BadRequest", "the name of the object was undeterminable: name must be provided")
+        }
         Refused::Kept(problem) => failure(409, "Conflict", problem),
     }
 }

@@ -91,6 +91,8 @@ pub(crate) enum Refused {
     Conflict(&'static str),
     /// What somebody applies is another one's.
     Kept(String),
+    /// What is applied and is not there says no name.
+    Nameless,
 }
 
 impl Objects {
@@ -157,6 +159,9 @@ impl Objects {
 
     /// Has a manager apply a patch; an object that is not there is made.
     pub(crate) fn apply(&mut self, key: Key, mut patch: Value, manager: &str, force: bool) -> Result<Value, Refused> {
+        if !self.objects.contains_key(&key) && patch["metadata"]["name"] != key.name {
+            return Err(Refused::Nameless);
+        }
         patch["metadata"]["name"] = json!(key.name);
         if !key.namespace.is_empty() {
             patch["metadata"]["namespace"] = json!(key.namespace);
