@@ -159,7 +159,7 @@ pub struct RunOptions {
     /// pods have of it when that changes stays theirs until they end.
     #[arg(long, env = "TESSERA_DEVICE_API", value_delimiter = ',', value_name = "DEVICE=API")]
     pub device_api: Vec<Exception>,
-    /// Where the device plugin's config comes from.
+    /// What the device plugin is told about its resources.
     #[command(flatten)]
     pub plugin_config: PluginConfigOptions,
     /// Labels of the node.

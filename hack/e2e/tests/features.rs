@@ -8,9 +8,9 @@ use e2e::{Team, container, eventually, pod};
 use serde_json::{Value, json};
 use simulated_node::SimulatedNode;
 
-const NODE_LABELS: &str = include_str!("../../../deploy/manifests/feature-labels-node.yaml");
-const NODE_FEATURES: &str = include_str!("../../../deploy/manifests/feature-labels-nfd.yaml");
-const CONFIG_BY_LABEL: &str = include_str!("../../../deploy/manifests/config-by-label.yaml");
+const NODE_LABELS: &str = include_str!("../../../deploy/rights/feature-labels-node.yaml");
+const NODE_FEATURES: &str = include_str!("../../../deploy/rights/feature-labels-nfd.yaml");
+const CONFIG_BY_LABEL: &str = include_str!("../../../deploy/rights/config-by-label.yaml");
 
 const PRODUCT: &str = "nvidia.com/gpu.product";
 const H100: &str = "NVIDIA-H100-80GB-HBM3";

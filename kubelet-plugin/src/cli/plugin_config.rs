@@ -9,8 +9,8 @@ use tessera_device_plugin::{Choice, Fallbacks};
 /// changes needs no restart, and pods keep what they have.
 #[derive(Clone, Debug, Args)]
 pub struct PluginConfigOptions {
-    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing. What the agent has flags of its own
-    /// for is ignored and said in the log.
+    /// Config file of NVIDIA's device plugin, version v1: MIG strategy, names, time-slicing, ways to containers. What changes
+    /// nothing here is said in the log, with what is done instead.
     ///
     /// It is looked at each --rescan second. One that cannot be followed is told, by an event of the Node too, and what was in
     /// force before stays; where there is none, nothing is offered until it can.

@@ -172,7 +172,9 @@ impl Desk {
                 }
             }
         }
-        let by_count = |accelerator: &Accelerator| self.is_by_count(accelerator);
+        // Before it is known what an admin wants, nothing is offered that might not be meant.
+        let is_known = self.parts.config.borrow().is_some();
+        let by_count = |accelerator: &Accelerator| is_known && self.is_by_count(accelerator);
         let basis = Basis {
             units: &units,
             loans: ledger.loans(),
@@ -180,12 +182,10 @@ impl Desk {
             family: self.parts.family,
             by_count: &by_count,
         };
-        // Before it is known what an admin wants, nothing is offered that might not be meant.
-        let config = self.parts.config.borrow();
-        config.as_ref().map_or_else(Offer::default, |config| offer(&basis, config))
+        offer(&basis, &self.config())
     }
 
-    /// What is in force; what holds where nothing is said, before that is known.
+    /// What an admin wants; where that is not known, what is offered where nothing is said.
     fn config(&self) -> Arc<Config> {
         self.parts.config.borrow().clone().unwrap_or_default()
     }
