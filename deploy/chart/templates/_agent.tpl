@@ -50,3 +50,12 @@ written with, and containers start again with it, also after an upgrade or a rol
 {{- end -}}
 [{{ join ", " $names }}]
 {{- end }}
+
+{{/* The ConfigMap with the device plugin's config files; nothing where there are none. */}}
+{{- define "tessera.devicePlugin.configMap" -}}
+{{- if .Values.devicePlugin.configMap -}}
+{{ .Values.devicePlugin.configMap }}
+{{- else if .Values.devicePlugin.configs -}}
+tessera-device-plugin
+{{- end -}}
+{{- end }}

@@ -21,7 +21,7 @@ mod release;
 pub use agent::Agent;
 pub use hook::{hook, hook_target};
 pub use image::image;
-pub use manifests::{helm, manifests, manifests_directory, render};
+pub use manifests::{Manifests, helm, plain_manifests, render};
 pub use release::{NAMESPACE, Release, chart};
 
 /// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
@@ -47,7 +47,7 @@ impl SimulatedNode {
     pub fn up(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
         let node = Self { by_chart: false, ..Self::bare(options, profile, report)? };
         for name in MANIFESTS {
-            let path = manifests_directory().join(name);
+            let path = manifests::directory().join(name);
             let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
             node.cluster.apply(&manifest)?;
         }

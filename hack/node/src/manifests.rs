@@ -7,16 +7,35 @@ use cluster::{KubernetesVersion, Parts};
 
 use crate::release::{NAMESPACE, RELEASE, chart};
 
-/// Where the plain manifests are, for those who do not use Helm.
-pub fn manifests_directory() -> PathBuf {
+/// Manifests by file name.
+pub type Manifests = BTreeMap<String, String>;
+
+/// What single values bring besides, by the template that has it.
+const RIGHTS: [(&str, &str); 3] = [
+    ("config-by-label.yaml", "devicePlugin.configMap=tessera-device-plugin"),
+    ("feature-labels-nfd.yaml", "featureLabels.way=node-feature"),
+    ("feature-labels-node.yaml", "featureLabels.way=node"),
+];
+
+/// Where the plain manifests are.
+pub(crate) fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/manifests")
 }
 
-/// The plain manifests: what the chart renders with its own values, a file for each template, and the namespace, which
-/// Helm makes itself. By file name.
-pub fn manifests() -> Result<BTreeMap<String, String>> {
-    let rendered = render(&[])?;
-    let mut files = BTreeMap::from([("namespace.yaml".to_owned(), namespace())]);
+/// The plain manifests, for those who do not use Helm, by directory: what the chart renders with its own values, a file for
+/// each template, and the namespace, which Helm makes itself; and the rights that single flags of the agent need.
+pub fn plain_manifests() -> Result<[(PathBuf, Manifests); 2]> {
+    let mut manifests = by_template(&render(&[])?)?;
+    manifests.insert("namespace.yaml".to_owned(), namespace());
+    let rights = RIGHTS.map(|(template, setting)| {
+        let rendered = by_template(&render(&[setting])?)?.remove(template);
+        Ok((template.to_owned(), rendered.with_context(|| format!("{template} renders nothing with {setting}"))?))
+    });
+    Ok([(directory(), manifests), (directory().with_file_name("rights"), rights.into_iter().collect::<Result<_>>()?)])
+}
+
+fn by_template(rendered: &str) -> Result<Manifests> {
+    let mut files = Manifests::new();
     for document in rendered.split("\n---\n").map(|text| text.trim_start_matches("---\n")) {
         let (source, text) = document.split_once('\n').context("a document without its source")?;
         let name = source.rsplit('/').next().filter(|_| source.starts_with("# Source: "));

@@ -1,17 +1,25 @@
 //! `cargo xtask manifests`.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use simulated_node::Manifests;
 
 use crate::prerequisites;
 
 /// Renders the chart into the plain manifests, and removes those of templates that are gone.
 pub(crate) fn run() -> Result<()> {
     prerequisites::ensure()?;
-    let (directory, wanted) = (simulated_node::manifests_directory(), simulated_node::manifests()?);
-    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    for entry in fs::read_dir(&directory).with_context(|| format!("listing {}", directory.display()))?.flatten() {
+    for (directory, wanted) in simulated_node::plain_manifests()? {
+        write(&directory, &wanted)?;
+    }
+    Ok(())
+}
+
+fn write(directory: &Path, wanted: &Manifests) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    for entry in fs::read_dir(directory).with_context(|| format!("listing {}", directory.display()))?.flatten() {
         if !wanted.contains_key(&*entry.file_name().to_string_lossy()) {
             fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
         }

@@ -1,6 +1,6 @@
 //! What Helm makes of the chart.
 
-use simulated_node::{chart, helm, manifests, manifests_directory, render};
+use simulated_node::{chart, helm, plain_manifests, render};
 
 #[test]
 fn the_chart_lints() {
@@ -10,12 +10,13 @@ fn the_chart_lints() {
 
 #[test]
 fn the_plain_manifests_are_what_the_chart_renders() {
-    let wanted = manifests().unwrap();
-    let there: Vec<_> = std::fs::read_dir(manifests_directory()).unwrap().flatten().collect();
-    assert_eq!(there.len(), wanted.len(), "run: cargo xtask manifests");
-    for (name, text) in wanted {
-        let found = std::fs::read_to_string(manifests_directory().join(&name)).unwrap_or_default();
-        assert_eq!(found, text, "{name}; run: cargo xtask manifests");
+    for (directory, wanted) in plain_manifests().unwrap() {
+        let there: Vec<_> = std::fs::read_dir(&directory).unwrap().flatten().collect();
+        assert_eq!(there.len(), wanted.len(), "{}; run: cargo xtask manifests", directory.display());
+        for (name, text) in wanted {
+            let found = std::fs::read_to_string(directory.join(&name)).unwrap_or_default();
+            assert_eq!(found, text, "{name}; run: cargo xtask manifests");
+        }
     }
 }
 
@@ -25,6 +26,10 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("drivers.serve={amd}", "/drivers/serve/0"),
         ("drivers.nvidia.name=GPU_", "/drivers/nvidia/name"),
         ("offer={partition}", "/offer/0"),
+        ("api=both-of-them", "/api"),
+        ("deviceApi={gpu-0}", "/deviceApi/0"),
+        ("devicePlugin.migStrategy=both", "/devicePlugin/migStrategy"),
+        ("featureLabels.way=patch", "/featureLabels/way"),
         ("agent.rescan=0", "/agent/rescan"),
         ("agent.log.format=xml", "/agent/log/format"),
         ("agent.image.digest=sha256:12", "/agent/image/digest"),
@@ -60,6 +65,34 @@ fn privilege_is_given_only_where_nvml_is_opened() {
         }
         assert_eq!(rendered.matches("readOnlyRootFilesystem: true").count(), 2, "{settings:?}");
         assert_eq!(rendered.matches("mountPath: /dev\n").count(), dev, "{settings:?}");
+    }
+}
+
+#[test]
+fn what_is_served_by_count_is_not_served_by_claims_under_the_same_name() {
+    for (setting, served) in [("api=dra", 2), ("api=both", 0), ("api=device-plugin", 0)] {
+        assert_eq!(render(&[setting]).unwrap().matches("extendedResourceName: ").count(), served, "{setting}");
+    }
+}
+
+#[test]
+fn rights_are_given_with_the_flags_that_need_them() {
+    for (setting, given) in [
+        ("api=both", None),
+        ("featureLabels.way=file", None),
+        ("featureLabels.way=node", Some("name: tessera-agent-feature-labels")),
+        ("featureLabels.way=node-feature", Some("resources: [nodefeatures]")),
+        ("devicePlugin.configMap=mine", Some("name: tessera-agent-config-by-label")),
+        ("devicePlugin.configs.shared.version=v1", Some("name: tessera-agent-config-by-label")),
+    ] {
+        let rendered = render(&[setting]).unwrap();
+        for right in
+            ["name: tessera-agent-feature-labels", "resources: [nodefeatures]", "name: tessera-agent-config-by-label"]
+        {
+            let wanted =
+                given == Some(right) || (setting.ends_with("node-feature") && right.ends_with("feature-labels"));
+            assert_eq!(rendered.contains(right), wanted, "{setting}: {right}");
+        }
     }
 }
 
