@@ -34,7 +34,7 @@ enum Bar {
     Above(f64),
 }
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 23] = [
     ("prepare_p50_ms", "new claim of one GPU", |figures| Some(Bar::Below(1.3 * figures.parts()?))),
     ("prepare_p99_ms", "new claim of one GPU", |_| Some(Bar::Below(5.0))),
     ("prepare_known_p50_ms", "the same call repeated", |figures| {
@@ -59,6 +59,10 @@ const ROWS: [Row; 19] = [
         Some(Bar::Below((figures.get("rss_after_1000_claims_mib")? + GROWTH_MIB).min(20.0)))
     }),
     ("api_writes_on_restart", "with nothing changed", |_| Some(Bar::Below(0.0))),
+    ("allocate_p50_ms", "a container gets 8 of 16 GPUs by count", |_| None),
+    ("allocate_p99_ms", "a container gets 8 of 16 GPUs by count", |_| Some(Bar::Below(1.0))),
+    ("preferred_allocation_p99_ms", "which 8 of 16 GPUs it should get", |_| Some(Bar::Below(1.0))),
+    ("api_calls_by_count", "requests to the API server meanwhile", |_| Some(Bar::Below(0.0))),
     ("simulate_steps_per_s", "steps of a simulated node", |_| None),
     ("rpc_floor_p50_ms", "a bare call on the same socket", |_| None),
     ("api_floor_p50_ms", "one GET of a claim", |_| None),

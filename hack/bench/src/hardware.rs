@@ -10,6 +10,8 @@ use simulated_hardware::Profile;
 pub(crate) enum Hardware {
     /// Eight H100s, as they are sold.
     Dgx,
+    /// Sixteen H100s.
+    Sixteen,
     /// A machine that does not exist: as many GPUs as the simulated driver takes.
     ManyGpus,
 }
@@ -18,6 +20,7 @@ impl Hardware {
     pub(crate) fn profile(self) -> Result<Profile> {
         match self {
             Self::Dgx => Ok(Profile::named(DGX)?),
+            Self::Sixteen => Ok(Profile::named("h100x16")?),
             Self::ManyGpus => many_gpus(),
         }
     }
@@ -26,6 +29,7 @@ impl Hardware {
     pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Dgx => "hardware",
+            Self::Sixteen => "hardware-sixteen",
             Self::ManyGpus => "hardware-many",
         }
     }

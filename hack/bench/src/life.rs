@@ -12,7 +12,7 @@ use crate::ground::Ground;
 pub(crate) const IDLE: Duration = Duration::from_secs(6);
 
 /// How long a needless write may take to show.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures: &mut Figures) -> Result<()> {
     let mut starts = Vec::new();

@@ -1,6 +1,7 @@
 //! Measures the agent over its real socket, on simulated hardware: against an API server stand-in in another process, or
 //! on a real node.
 
+mod by_count;
 mod client;
 mod cluster;
 mod comparison;
@@ -27,8 +28,8 @@ use figures::{Figures, With};
 use ground::{BesideStandIn, Ground, InsideNode};
 use hardware::Hardware;
 
-/// Measures the agent: new and repeated prepares, prepares per second, start, memory, a slow neighbour, the simulation,
-/// and what the parts of a prepare cost by themselves in the same run.
+/// Measures the agent: new and repeated prepares, prepares per second, start, memory, a slow neighbour, devices by
+/// count, the simulation, and what the parts of a prepare cost by themselves in the same run.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -137,7 +138,11 @@ fn compare(agent: &Path, other: &Path, samples: Samples) -> Result<comfy_table::
 fn beside_stand_in(agent: &Path, quick: bool) -> Result<Figures> {
     let ground = async |hardware| BesideStandIn::new(agent, hardware);
     let samples = Samples::new(quick);
-    let mut figures = runtime()?.block_on(measure_on(With::StandIns, samples, ground))?;
+    let mut figures = runtime()?.block_on(async {
+        let mut figures = measure_on(With::StandIns, samples, ground).await?;
+        by_count::measure(agent, samples, &mut figures).await?;
+        Ok::<_, anyhow::Error>(figures)
+    })?;
     simulation::measure(samples, &mut figures)?;
     Ok(figures)
 }

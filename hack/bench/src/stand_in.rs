@@ -65,6 +65,11 @@ impl StandIn {
         Ok(self.ask("writes")?.parse()?)
     }
 
+    /// Counts all requests since the last call.
+    pub(crate) fn requests(&mut self) -> Result<f64> {
+        Ok(self.ask("requests")?.parse()?)
+    }
+
     fn ask(&mut self, line: &str) -> Result<String> {
         writeln!(self.stdin, "{line}").context("the stand-in has ended")?;
         let mut answer = String::new();
@@ -109,6 +114,11 @@ fn carry_out(server: &ApiServer, word: &str, rest: &str) -> Result<String> {
             let writes = server.requests().writes();
             server.forget_requests();
             return Ok(writes.to_string());
+        }
+        "requests" => {
+            let requests = server.requests().all();
+            server.forget_requests();
+            return Ok(requests.to_string());
         }
         other => bail!("{other:?} is not known"),
     }

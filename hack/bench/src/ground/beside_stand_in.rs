@@ -20,6 +20,7 @@ const MEMORY: &str = "/dev/shm";
 pub(crate) struct BesideStandIn {
     agent: Option<Agent>,
     offers: Option<&'static str>,
+    by_count: bool,
     stand_in: StandIn,
     program: PathBuf,
     devices: Vec<String>,
@@ -39,7 +40,23 @@ impl BesideStandIn {
         let devices = device_names(&machine)?;
         let mut stand_in = StandIn::start()?;
         stand_in.write_kubeconfig(&directory.path().join("kubeconfig"))?;
-        Ok(Self { agent: None, offers: None, stand_in, program: program.to_owned(), devices, directory, memory })
+        let program = program.to_owned();
+        Ok(Self { agent: None, offers: None, by_count: false, stand_in, program, devices, directory, memory })
+    }
+
+    /// Makes later agents offer the devices by count, too.
+    pub(crate) fn serve_by_count(&mut self) {
+        self.by_count = true;
+    }
+
+    /// Where the kubelet has its sockets.
+    pub(crate) fn kubelet_dir(&self) -> PathBuf {
+        self.directory.path().join("kubelet")
+    }
+
+    /// Counts all requests to the API server since the last call.
+    pub(crate) fn requests(&mut self) -> Result<f64> {
+        self.stand_in.requests()
     }
 
     /// As in production but for directories: nothing that makes it faster.
@@ -56,7 +73,8 @@ impl BesideStandIn {
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let offers = self.offers.into_iter().flat_map(|offers| ["--offer".to_owned(), offers.to_owned()]);
-        std::iter::once("run".to_owned()).chain(flags).chain(offers).collect()
+        let by_count = self.by_count.then(|| ["--api", "both"].map(str::to_owned)).into_iter().flatten();
+        std::iter::once("run".to_owned()).chain(flags).chain(offers).chain(by_count).collect()
     }
 }
 
@@ -83,8 +101,8 @@ impl Ground for BesideStandIn {
 
     async fn start(&mut self) -> Result<Plugin> {
         // What a killed agent left would make the kubelet try that, and pause after it failed.
-        remove_registrations(&self.directory.path().join("kubelet"))?;
-        let kubelet = Kubelet::start(&self.directory.path().join("kubelet"), Answer::Confirm);
+        remove_registrations(&self.kubelet_dir())?;
+        let kubelet = Kubelet::start(&self.kubelet_dir(), Answer::Confirm);
         let log = self.directory.path().join("agent.log");
         self.agent = Some(Agent::start(&self.program, &self.arguments(), &log));
         let found = testkit::until(Duration::from_secs(20), || kubelet.registrations().first().cloned()).await;

@@ -21,6 +21,11 @@ impl Requests {
         writes.map(|(_, count)| count).sum()
     }
 
+    /// All requests.
+    pub fn all(&self) -> usize {
+        self.counts.values().sum()
+    }
+
     pub(crate) fn count(&mut self, verb: &str, resource: Resource) {
         *self.counts.entry((verb.to_owned(), resource)).or_default() += 1;
     }
