@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use testkit::api_server::{Fault, Resource};
 use testkit::{Claim, GPUS, Node, Plugin};
 
-use crate::{AGENT, assert_nothing_left, node};
+use crate::{AGENT, assert_nothing_left, node, prepare_once_answered};
 
 #[tokio::test]
 async fn a_server_that_refuses_is_quoted() {
@@ -194,14 +194,7 @@ async fn sixty_four_callers_leave_nothing_behind() {
         tokio::spawn(async move {
             let mut prepared = 0;
             for claim in claims {
-                let answer = loop {
-                    match plugin.prepare(&claim).await {
-                        // Where 64 questions at once take the API server more than ten seconds.
-                        Err(refusal) if refusal.contains("did not answer for claim") => {}
-                        answer => break answer,
-                    }
-                };
-                match answer {
+                match prepare_once_answered(&plugin, &claim).await.unwrap() {
                     Ok(devices) => {
                         assert_eq!(devices[0].device_name, GPUS[gpu]);
                         prepared += 1;
