@@ -1,8 +1,10 @@
 //! One agent: the shells of `kubelet-plugin/src` (ledger, disk, claims, hardware) over the core, without threads. What
 //! runs there without a pause between two waits is one function here.
 
+mod desk;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tessera_core::{
@@ -19,6 +21,7 @@ use crate::hardware::Hardware;
 use crate::publisher::Publisher;
 use crate::server::{Refused, Server};
 use crate::setting::Plant;
+pub(crate) use desk::Desk;
 
 /// Why a claim was not prepared or undone.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,8 @@ pub(crate) enum OperationError {
     Work(#[from] WorkError),
     #[error(transparent)]
     Name(#[from] cdi::InvalidName),
+    #[error("it is not known what pods have")]
+    LoansUnknown,
 }
 
 /// What is known of a claim that is prepared.
@@ -77,6 +82,7 @@ pub(crate) struct Agent {
     pub(crate) publisher: Publisher,
     pub(crate) next_look: u64,
     pub(crate) next_sweep: u64,
+    pub(crate) desk: Desk,
     doubts: Doubts,
     /// How often the ledger was compared with the kubelet's pods.
     compared: u32,
@@ -111,6 +117,7 @@ impl Agent {
             publisher: Publisher::new(),
             next_look: 0,
             next_sweep: 0,
+            desk: Desk::default(),
             doubts: Doubts::default(),
             compared: 0,
         }
@@ -169,6 +176,7 @@ impl Agent {
             Err(cause) => self.seen.unreachable(cause),
         };
         self.observed.replace(Some(self.seen.clone()));
+        self.recognize();
     }
 
     /// Something that a claim had was removed from the hardware: to be said before the ledger forgets whose it was.
@@ -305,6 +313,9 @@ impl Agent {
         stale: Option<&Ledger>,
         hardware: &Hardware,
     ) -> Result<Record, OperationError> {
+        if !self.knows_loans() {
+            return Err(OperationError::LoansUnknown);
+        }
         self.refresh()?;
         let mut inventory = self.inventory();
         if self.plant == Some(Plant::Adopted) {
@@ -398,7 +409,9 @@ impl Agent {
         let mut known = self.known.borrow_mut();
         self.on_disk(|files| {
             if known.changes != Some(files.changes) {
-                let before = std::mem::take(&mut known.ledger);
+                let mut before = std::mem::take(&mut known.ledger);
+                // What is lent stands in no record.
+                known.ledger.lend(before.lend(BTreeMap::new()));
                 files.load(&self.identity.boot_id).into_iter().for_each(|stored| known.ledger.insert(stored));
                 // What another agent has undone.
                 before.work_that_is_not_in(&known.ledger).for_each(|work| self.undone(work));

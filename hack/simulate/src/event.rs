@@ -3,6 +3,8 @@
 
 use fastrand::Rng;
 
+use crate::by_count;
+
 /// One thing that happens on the node or around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -158,6 +160,25 @@ pub enum Event {
     DriverFails(bool),
     /// Many more GPUs come or go: more than one slice holds.
     Many(bool),
+    /// A pod asks for devices by count.
+    Count {
+        /// Which of the resources that the kubelet knows.
+        resource: u8,
+        /// How many devices.
+        devices: u8,
+        /// Whether its containers start at once; else another device plugin has to answer too.
+        at_once: bool,
+        /// Whether only a container that prepares the pod gets them: the kubelet lists it nowhere.
+        prepares: bool,
+    },
+    /// A pod that asked by count ends. The kubelet tells nobody.
+    EndCounted(u8),
+    /// The kubelet hears which devices there are by count.
+    TellKubelet,
+    /// What agents asked the kubelet about pods is answered.
+    Answer,
+    /// The kubelet ends and starts anew; pods run on.
+    KubeletRestarts,
     /// Time goes by: hardware is looked at, claims' files are looked after, slices are published.
     Pass {
         /// Hundreds of milliseconds.
@@ -294,7 +315,25 @@ pub enum GpuState {
 /// The events of one life of a node.
 pub fn events(seed: u64, count: usize) -> Vec<Event> {
     let mut rng = Rng::with_seed(seed);
-    (0..count).map(|_| event(&mut rng)).collect()
+    if !by_count::is_served(seed) {
+        return (0..count).map(|_| event(&mut rng)).collect();
+    }
+    let mut of_pods = Rng::with_seed(!seed);
+    (0..count).map(|_| if of_pods.u8(..5) == 0 { counted(&mut of_pods) } else { event(&mut rng) }).collect()
+}
+
+/// One event of pods that ask by count.
+fn counted(rng: &mut Rng) -> Event {
+    let any = rng.u8(..);
+    match rng.u8(..40) {
+        0..14 => {
+            Event::Count { resource: any, devices: rng.u8(1..3), at_once: rng.u8(..3) != 0, prepares: rng.u8(..8) == 0 }
+        }
+        14..22 => Event::EndCounted(any),
+        22..32 => Event::TellKubelet,
+        32..39 => Event::Answer,
+        _ => Event::KubeletRestarts,
+    }
 }
 
 /// One event. Calls are frequent, disasters are rare enough for something to be built up between them, and what

@@ -96,6 +96,7 @@ impl World {
         for claim in self.claims.iter_mut().filter(|claim| claim.answer.is_some()) {
             claim.tampered |= claim.answer.iter().flatten().any(|device| !self.hardware.has(device));
         }
+        self.tell_taken_from_pods();
     }
 
     /// A person damaged a record: nobody can tell any more whose its instances are.

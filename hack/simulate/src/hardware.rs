@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tessera_core::{Offering, Part, PreparedDevice};
+use tessera_core::{Offering, Part, PreparedDevice, Use};
 use tessera_driver::{Accelerator, Discovery, Facts, Outcome, Placement, Shape, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
@@ -214,6 +214,14 @@ impl Hardware {
                 instances.any(|one| one.placement == placement && as_known(one))
             }),
         }
+    }
+
+    /// Whether a unit that a pod was given by count is still there and as it was.
+    pub(crate) fn has_unit(&self, id: &str, uses: &[Use]) -> bool {
+        uses.iter().all(|used| match used.placement {
+            Some(_) => self.instances().any(|(_, one)| one.made().is_some_and(|made| made.uuid == id)),
+            None => self.gpus.iter().any(|gpu| gpu.name() == used.accelerator && gpu.is_whole()),
+        })
     }
 
     /// Nobody can tell any more whose an instance is that was made by this one.

@@ -1,5 +1,6 @@
 //! What must hold after each step.
 
+mod owners;
 mod passing;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::hardware::Hardware;
 use crate::mig::{Instance, Maker};
 use crate::server::Server;
 
+pub(crate) use self::owners::one_owner;
 pub(crate) use self::passing::{moves_owned, passed_there};
 
 /// The API's limit with taints.
@@ -31,6 +33,8 @@ pub enum Invariant {
     OneHolder,
     /// Two claims whose pods may run never share a device.
     RunningApart,
+    /// What a pod has by count no claim has, and no other pod, unless they share it.
+    OneOwner,
     /// There is no CDI spec without a record that is whole.
     SpecOwned,
     /// A repeated prepare gives the answer of the first.

@@ -170,6 +170,7 @@ impl World {
             Err(error) if answer.call.fresh => {
                 self.tally.refused += 1;
                 self.tally.refused_as_held += u64::from(matches!(error, OperationError::Refusal(Refusal::Held { .. })));
+                self.tally.refused_as_lent += u64::from(matches!(error, OperationError::Refusal(Refusal::Lent { .. })));
                 self.tally.work_failed += u64::from(matches!(error, OperationError::Work(_)));
                 let files = self.disk.0.borrow();
                 let left = files.records.contains_key(uid)

@@ -1,5 +1,6 @@
 //! One node, simulated: the agent's own core (plan, steps, ledger, inventory, slices, reconcile) in shells that follow
-//! those of `kubelet-plugin/src`, under a seeded list of random events: calls of the kubelet, crashes at any operation,
+//! those of `kubelet-plugin/src`, under a seeded list of random events: calls of the kubelet, pods
+//! that ask by count, crashes at any operation,
 //! faults of disk, hardware and API server, people's hands, reboots. After each step it is checked what must hold.
 //!
 //! Single-threaded and deterministic: the same seed gives the same run. Events are plain data, so a list of them that
@@ -9,8 +10,10 @@ mod accelerator;
 mod agent;
 mod apart;
 mod bench;
+mod by_count;
 mod call;
 mod claim;
+mod device_manager;
 mod disk;
 mod event;
 mod hands;

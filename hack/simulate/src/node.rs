@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use tessera_core::{ClaimUid, PreparedDevice, Record, StoredRecord};
 
-use crate::agent::Agent;
-use crate::apart;
+use crate::agent::{Agent, Desk};
 use crate::disk::Files;
 use crate::event::DiskState;
 use crate::invariant::{self, Invariant, Violation, hold};
@@ -13,6 +12,7 @@ use crate::offers;
 use crate::publisher::{Context, Failure};
 use crate::server::Refused;
 use crate::world::{NODE, World};
+use crate::{apart, by_count};
 
 /// How often an agent looks at the hardware and after its claims' files, in milliseconds.
 const LOOK: u64 = 5_000;
@@ -38,6 +38,7 @@ impl World {
         let faults = self.disk.0.borrow().faults;
         let mut agent =
             Agent::new(self.agents_started, identity, self.disk.clone(), alone, self.offering, self.setting.plant);
+        agent.desk = Desk::new(by_count::config(self.seed, self.agents_started));
         let taken_over = agent.take_over().is_ok();
         let loaded = agent.with_ledger(|ledger| {
             intact.len() == ledger.records().count() && intact.iter().all(|uid| ledger.get(uid).is_some())
@@ -51,6 +52,7 @@ impl World {
         self.server.watch(agent.number);
         self.agents.push(agent);
         let index = self.agents.len() - 1;
+        self.listen_at_once(index);
         self.swept(index, faults)?;
         let files = self.disk.0.borrow();
         let temporaries = files.spec_temporaries > 0 || !files.record_temporaries.is_empty();
@@ -101,7 +103,8 @@ impl World {
 
     /// Takes dead agents away. Nobody answers their calls.
     pub(crate) fn bury(&mut self) {
-        if self.agents.iter().any(|agent| agent.dead.get()) {
+        let any = self.agents.iter().any(|agent| agent.dead.get());
+        if any {
             self.forgive();
         }
         let Self { agents, server, tally, .. } = self;
@@ -112,6 +115,9 @@ impl World {
             }
             !agent.dead.get()
         });
+        if any {
+            (0..self.agents.len()).for_each(|agent| self.listen_at_once(agent));
+        }
     }
 
     /// A record is written before the place is looked at again. When its agent dies in between, and an admin has put the
@@ -150,6 +156,8 @@ impl World {
             // Its record is forgotten before its spec is removed.
             claim.tampered = !emptied;
         }
+        self.reboot_pods();
+        self.tell_taken_from_pods();
     }
 
     pub(crate) fn deliver(&mut self) {
@@ -164,6 +172,7 @@ impl World {
         if self.agents.is_empty() && milliseconds >= RESTART {
             self.start_agent()?;
         }
+        self.devices.admit(self.now);
         for index in 0..self.agents.len() {
             let agent = &mut self.agents[index];
             if agent.next_look <= self.now {
@@ -171,6 +180,8 @@ impl World {
                 agent.look(&self.hardware);
                 agent.next_look = self.now + LOOK;
             }
+            self.listen(index);
+            let agent = &mut self.agents[index];
             if agent.next_sweep <= self.now {
                 agent.next_sweep = self.now + SWEEP;
                 let faults = self.disk.0.borrow().faults;
@@ -184,6 +195,7 @@ impl World {
                 self.publish(index)?;
             }
         }
+        self.tell_kubelet();
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
     let offering = inventory.offering();
     let mut all: Vec<(DeviceName, bool)> = Vec::new();
     let mut known = BTreeSet::new();
+    // Without taints nobody is told of what pods have by count.
+    let shown = |parts: &[(DeviceName, Option<Placement>)]| features.device_taints || !is_lent(ledger, parts);
     let mut offer = |name: DeviceName, lost: bool, can_be_had: bool| {
         known.insert(name.clone());
         if held.contains(&name) || can_be_had && (features.device_taints || !lost) {
@@ -35,11 +37,15 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
         let accelerator = &device.accelerator;
         let lost = device.condition != Condition::Ready;
         if accelerator.has_driver_facts() {
-            offer(accelerator.name(), lost, whole_can_be_had(device, offering, ledger));
+            offer(
+                accelerator.name(),
+                lost,
+                shown(&[(accelerator.name(), None)]) && whole_can_be_had(device, offering, ledger),
+            );
         }
         if offering.passthrough && accelerator.passthrough.is_some() {
             let uncut = has_user_space(device) || by_hand(device, ledger).is_empty();
-            offer(accelerator.passthrough_name(), lost, uncut);
+            offer(accelerator.passthrough_name(), lost, uncut && shown(&[(accelerator.name(), None)]));
         }
         let Some(partitioning) = &accelerator.partitioning else { continue };
         let by_hand = by_hand(device, ledger);
@@ -58,6 +64,7 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
                 };
                 let can_be_had = usable && !in_the_way && (partitioning.cut || switches);
                 let can_be_had = can_be_had && !is_bound_by_hand(device, ledger);
+                let can_be_had = can_be_had && shown(&[(accelerator.name(), Some(*place))]);
                 offer(accelerator.partition_name(shape, *place), lost, can_be_had);
             }
         }
@@ -66,7 +73,9 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
         let member = |address: &PciAddress| inventory.devices().iter().find(|one| one.accelerator.address == *address);
         let members: Vec<&Known> = group.members.iter().filter_map(member).collect();
         let lost = members.iter().any(|one| one.condition != Condition::Ready);
-        offer(group.name(), lost, members.iter().all(|one| whole_can_be_had(one, offering, ledger)));
+        let parts: Vec<_> = members.iter().map(|one| (one.accelerator.name(), None)).collect();
+        let can_be_had = shown(&parts) && members.iter().all(|one| whole_can_be_had(one, offering, ledger));
+        offer(group.name(), lost, can_be_had);
     }
     // What a claim holds and this agent has never seen is lost too, but for a group whose members are there and grouped
     // otherwise by now.
@@ -80,6 +89,16 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
         (held.device.clone(), !regrouped && features.device_taints)
     }));
     all.into_iter().map(|(name, lost)| (name.to_string(), lost)).collect()
+}
+
+/// Whether pods have something of this by count.
+fn is_lent(ledger: &Ledger, parts: &[(DeviceName, Option<Placement>)]) -> bool {
+    ledger.loans().values().flat_map(|loan| &loan.uses).any(|used| {
+        parts.iter().any(|(accelerator, place)| {
+            used.accelerator == *accelerator
+                && used.placement.zip(*place).is_none_or(|(one, other)| one.overlaps(other))
+        })
+    })
 }
 
 /// The groups of all accelerators that their driver has told of.

@@ -37,6 +37,8 @@ pub enum Plant {
     /// A try to hand a GPU to user space that found nothing to do, and failed then, does not say so: what an admin has
     /// bound is taken from there.
     PassClaimed,
+    /// What pods get by count stands in no ledger.
+    LoanLost,
     /// A GPU is handed to user space without a look at what it is cut into by then.
     CutUnasked,
 }

@@ -12,6 +12,12 @@ pub struct Tally {
     pub refused: u64,
     /// Those of them that asked for a device that another claim holds.
     pub refused_as_held: u64,
+    /// Those of them that asked for a device that a pod has by count.
+    pub refused_as_lent: u64,
+    /// Containers that got devices by count.
+    pub allocated: u64,
+    /// Containers that got none of those that the kubelet had chosen.
+    pub not_allocated: u64,
     /// Prepares that were answered with partitions.
     pub cut: u64,
     /// Prepares that were answered with GPUs for user space.
@@ -38,6 +44,9 @@ impl AddAssign for Tally {
         self.repeated += other.repeated;
         self.refused += other.refused;
         self.refused_as_held += other.refused_as_held;
+        self.refused_as_lent += other.refused_as_lent;
+        self.allocated += other.allocated;
+        self.not_allocated += other.not_allocated;
         self.cut += other.cut;
         self.passed += other.passed;
         self.grouped += other.grouped;
@@ -54,8 +63,8 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} prepared ({} repeated, {} with partitions, {} for user space, {} with groups), {} refused ({} as held, {} at \
-             the hardware), {} changes by hand, {} unprepared, {} agents ended, {} slice writes, {} times settled",
+            "{} prepared ({} repeated, {} with partitions, {} for user space, {} with groups), {} refused ({} as held, {} \
+             as lent, {} at the hardware), {} allocated by count ({} not), {} changes by hand, {} unprepared, {} agents ended, {} slice writes, {} times settled",
             self.prepared,
             self.repeated,
             self.cut,
@@ -63,7 +72,10 @@ impl fmt::Display for Tally {
             self.grouped,
             self.refused,
             self.refused_as_held,
+            self.refused_as_lent,
             self.work_failed,
+            self.allocated,
+            self.not_allocated,
             self.by_hand,
             self.unprepared,
             self.stopped,

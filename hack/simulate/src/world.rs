@@ -8,6 +8,7 @@ use tessera_vocabulary::DriverName;
 
 use crate::agent::Agent;
 use crate::claim::{Claim, schedule};
+use crate::device_manager::DeviceManager;
 use crate::disk::{Disk, damage};
 use crate::event::Event;
 use crate::hardware::Hardware;
@@ -24,6 +25,8 @@ const NAMES: u8 = 6;
 const CLAIMS: usize = 9;
 
 pub(crate) struct World {
+    /// Of the life.
+    pub(crate) seed: u64,
     pub(crate) setting: Setting,
     pub(crate) tally: Tally,
     pub(crate) driver: DriverName,
@@ -35,6 +38,7 @@ pub(crate) struct World {
     pub(crate) offering: Offering,
     pub(crate) server: Server,
     pub(crate) claims: Vec<Claim>,
+    pub(crate) devices: DeviceManager,
     /// At most two, the older first.
     pub(crate) agents: Vec<Agent>,
     pub(crate) agents_started: u32,
@@ -48,6 +52,7 @@ impl World {
     pub(crate) fn new(seed: u64, setting: Setting) -> Result<Self, Violation> {
         let machine = Machine::of(seed);
         let mut world = Self {
+            seed,
             setting,
             tally: Tally::default(),
             driver: DriverName::nvidia_gpu(),
@@ -58,6 +63,7 @@ impl World {
             offering: machine.offering,
             server: Server::default(),
             claims: Vec::new(),
+            devices: DeviceManager::default(),
             agents: Vec::new(),
             agents_started: 0,
             claims_made: 0,
@@ -79,6 +85,7 @@ impl World {
             agent.with_ledger(invariant::one_holder)?;
         }
         invariant::running_apart(&self.claims)?;
+        invariant::one_owner(&self.claims, &self.devices.pods)?;
         let files = self.disk.0.borrow();
         invariant::specs_owned(&files, &self.claims)?;
         invariant::instances_owned(&files, &self.hardware)?;
@@ -124,6 +131,7 @@ impl World {
                     claim.answer = None;
                 }
                 self.forget_claims();
+                self.forget_pods();
             }
             Event::UnprepareUnknown => return self.unprepare_unknown(),
             Event::Advance(call) => return self.advance_one(call),
@@ -195,6 +203,13 @@ impl World {
                 self.hardware.set_many(many);
                 self.tell_taken();
             }
+            Event::Count { resource, devices, at_once, prepares } => {
+                self.count(resource, devices, at_once, prepares);
+            }
+            Event::EndCounted(pod) => self.end_counted(pod),
+            Event::TellKubelet => self.tell_kubelet(),
+            Event::Answer => self.answer_all(),
+            Event::KubeletRestarts => self.devices.restart(self.now),
             Event::Pass { tenths } => return self.pass(u64::from(tenths) * 100),
             Event::Settle => return self.settle(),
         }
