@@ -31,17 +31,11 @@ const NODE_FEATURE_KIND: &str = r#"{
                     "instances": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}}}}}]}
 }"#;
 
-/// Gives the agent the token that it has in a pod of its node, which says the node's name.
-fn bind_token(node: &SimulatedNode) {
-    let name = node.cluster().node_name();
-    let bound = ["--bound-object-kind=Node", &format!("--bound-object-name={name}")].map(str::to_owned);
-    let arguments = ["create", "token", "tessera-agent", "--namespace", "tessera-system", &bound[0], &bound[1]];
-    let token = node.cluster().kubectl_output(&arguments).unwrap();
+/// Tells the agent its namespace, as a pod is told: there its objects go.
+fn name_namespace(node: &SimulatedNode) {
     let path =
         node.cluster().run_directory().join(Path::new(Cluster::AGENT_KUBECONFIG).strip_prefix("/run/cluster").unwrap());
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    config["users"][0]["user"]["token"] = json!(token.trim());
-    // As in a pod, whose namespace is the agent's.
     config["contexts"][0]["context"]["namespace"] = json!("tessera-system");
     fs::write(&path, config.to_string()).unwrap();
 }
@@ -56,7 +50,7 @@ fn label(node: &SimulatedNode, key: &str) -> Option<String> {
     found["metadata"]["labels"][key].as_str().map(str::to_owned)
 }
 
-/// What the agent's own token may not do, in the words of who refuses.
+/// What the agent may not do by itself, in the words of who refuses.
 fn refused(node: &SimulatedNode, arguments: &[&str]) -> String {
     let kubeconfig = format!("--kubeconfig={}", Cluster::AGENT_KUBECONFIG);
     let arguments: Vec<_> = [&kubeconfig].into_iter().map(String::as_str).chain(arguments.iter().copied()).collect();
@@ -69,7 +63,7 @@ fn refused(node: &SimulatedNode, arguments: &[&str]) -> String {
 fn pods_choose_a_node_by_the_labels_of_its_gpus() {
     let node = e2e::without_agent("features", "dgx-h100");
     let name = node.cluster().node_name();
-    bind_token(&node);
+    name_namespace(&node);
     for manifest in [NODE_LABELS, NODE_FEATURE_KIND, NODE_FEATURES] {
         node.cluster().apply(manifest).unwrap();
     }
