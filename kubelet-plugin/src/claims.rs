@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use tessera_config::IommuBackendPolicy;
 use tessera_core::{
-    Answer, ClaimError, ClaimRef, ClaimUid, Granted, Identity, Inventory, Ledger, Part, PreparedDevice, Record,
-    Refusal, StoredRecord, allocations, complete, execute, plan, repair,
+    Answer, ClaimError, ClaimRef, ClaimUid, Granted, Identity, Ledger, Part, PreparedDevice, Record, Refusal,
+    StoredRecord, allocations, complete, execute, plan, repair,
 };
 use tessera_driver::{Host, WorkError};
 use tokio::sync::watch;
@@ -19,15 +19,12 @@ use tracing::{debug, info, warn};
 
 use crate::api::{self, ClaimReadError};
 use crate::disk::{Disk, DiskError};
-use crate::hardware::Observed;
+use crate::hardware::{NOTHING, Observed};
 use crate::ledger::Transaction;
 use crate::locks::Locks;
 use crate::metrics::{Metrics, Operation};
 use crate::notices::{Notice, Notices};
 use crate::works::Works;
-
-/// Before the first look at the hardware.
-static NOTHING: Inventory = Inventory::EMPTY;
 
 /// So long a prepare waits until it is known what pods have without a claim, which is as soon as the hardware was looked at:
 /// one that fails is tried again only after more than a minute, and the kubelet gives up on one after 45 seconds.

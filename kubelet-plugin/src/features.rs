@@ -226,7 +226,7 @@ impl Way {
     /// What of ours is there.
     async fn read(&self) -> Result<FeatureLabels, LabelError> {
         match self {
-            Self::File(path) => off_the_workers(path.clone(), file::read).await,
+            Self::File(path) => off_the_async_thread(path.clone(), file::read).await,
             Self::NodeFeature(object) => in_time(object.read()).await,
             Self::Node(labels) => in_time(labels.read()).await,
         }
@@ -236,7 +236,7 @@ impl Way {
     async fn write(&self, labels: &FeatureLabels) -> Result<(), LabelError> {
         let all = labels.clone();
         match self {
-            Self::File(path) => off_the_workers(path.clone(), move |path| file::write(path, &all)).await,
+            Self::File(path) => off_the_async_thread(path.clone(), move |path| file::write(path, &all)).await,
             Self::NodeFeature(object) => in_time(object.write(labels)).await,
             Self::Node(own) => in_time(own.write(labels)).await,
         }
@@ -248,7 +248,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, LabelError>>) -> Result
 }
 
 /// The file may lie on a disk.
-async fn off_the_workers<T: Send + 'static>(
+async fn off_the_async_thread<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce(&std::path::Path) -> Result<T, LabelError> + Send + 'static,
 ) -> Result<T, LabelError> {

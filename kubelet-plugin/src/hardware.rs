@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// What the hardware was like at the last look. `None` before the first.
 pub(crate) type Observed = watch::Receiver<Option<Inventory>>;
 
+/// What there is before the first look.
+pub(crate) static NOTHING: Inventory = Inventory::EMPTY;
+
 /// What is known of the hardware, and the way to say that it was changed since the last look. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Hardware {

@@ -31,16 +31,12 @@ const RETRY: Duration = Duration::from_secs(5);
 const WATCH_TIMEOUT: u32 = 240;
 
 /// The labels as a watch tells them, or why it tells none; `None` before either. What was told once stays.
-pub(crate) type Labels = watch::Receiver<Option<Result<BTreeMap<String, String>, String>>>;
+pub(crate) type Labels = watch::Receiver<Told>;
+type Told = Option<Result<BTreeMap<String, String>, String>>;
 
 /// Watches them, until stopped. For what has to follow at once, and needs rights that an agent has for nothing else: where
 /// nothing is chosen by a label, nobody watches.
-pub(crate) async fn watch(
-    client: Client,
-    node: String,
-    told: watch::Sender<Option<Result<BTreeMap<String, String>, String>>>,
-    stop: CancellationToken,
-) {
+pub(crate) async fn watch(client: Client, node: String, told: watch::Sender<Told>, stop: CancellationToken) {
     let own = Config::default().fields(&format!("metadata.name={node}")).timeout(WATCH_TIMEOUT);
     let mut events = watcher(Api::<PartialObjectMeta<Node>>::all(client), own).default_backoff().boxed();
     while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {

@@ -177,7 +177,7 @@ impl Configuration {
                     Some(()) = changed(&mut labels) => {}
                 }
                 let source = self.source.clone();
-                // Not on a worker: the file may lie anywhere.
+                // Not on the async thread: the file may lie anywhere.
                 let read = tokio::task::spawn_blocking(move || source.read()).await;
                 self.take(read.unwrap_or_default());
             }
@@ -205,11 +205,10 @@ impl Configuration {
     }
 
     fn put_in_force(&self, config: Config, path: Option<PathBuf>) {
-        let ignored = config.ignored.clone();
+        let config = Arc::new(config);
         let changed = self.told.send_if_modified(|current| {
-            let config = Some(Arc::new(config));
-            let changed = *current != config;
-            *current = config;
+            let changed = current.as_ref() != Some(&config);
+            *current = Some(Arc::clone(&config));
             changed
         });
         if !changed {
@@ -219,7 +218,7 @@ impl Configuration {
             info!(file = %path.display(), "the device plugin's config is in force");
         }
         let from = path.unwrap_or_else(|| FLAGS.into());
-        for Ignored { path, instead } in ignored {
+        for Ignored { path, instead } in &config.ignored {
             info!(from = %from.display(), path, instead, "a part of the config changes nothing here");
         }
     }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::Configured;
 use crate::claims::edits;
 use crate::cli::Apis;
-use crate::hardware::Observed;
+use crate::hardware::{NOTHING, Observed};
 use crate::ledger::{SharedLedger, Transaction};
 
 /// Files of the vendor's driver may change and nothing tells of it: what containers need is looked at so often.
@@ -142,10 +142,11 @@ impl Desk {
         let (inventory, ledger) = recognized.unwrap_or_else(|_| known())?;
         // Where nothing is offered and nothing is lent, no container needs it.
         let by_count = || inventory.devices().iter().any(|device| self.is_by_count(&device.accelerator));
+        let mut units = inventory.units(&ledger);
         if !ledger.loans().is_empty() || by_count() {
-            self.describe(&inventory.units(&ledger));
+            self.describe(&units);
         }
-        let offer = self.offer(&inventory, &ledger);
+        let offer = self.offer(&mut units, &ledger);
         let problems = offer.problems.clone();
         self.offered.send_if_modified(|telling| {
             let changed = telling.offer != offer;
@@ -155,16 +156,15 @@ impl Desk {
         Some(problems)
     }
 
-    /// What can be offered of what the container runtime knows.
-    fn offer(&self, inventory: &Inventory, ledger: &Ledger) -> Offer {
-        let mut units = inventory.units(ledger);
+    /// What can be offered of what the container runtime knows: units of which it does not cannot be used, and say so then.
+    fn offer(&self, units: &mut Vec<Unit<'_>>, ledger: &Ledger) -> Offer {
         match &*self.described() {
             Described::Nothing => units.clear(),
             Described::Failed(cause) => {
                 units.iter_mut().for_each(|unit| unit.state = State::Unusable { cause: cause.clone() });
             }
             Described::Written(description) => {
-                for unit in &mut units {
+                for unit in units.iter_mut() {
                     let missing = description.missing.iter().find(|(id, _)| *id == unit.id);
                     if let Some((_, cause)) = missing.filter(|_| unit.state == State::Ready) {
                         unit.state = State::Unusable { cause: cause.clone() };
@@ -176,7 +176,7 @@ impl Desk {
         let is_known = self.parts.config.borrow().is_some();
         let by_count = |accelerator: &Accelerator| is_known && self.is_by_count(accelerator);
         let basis = Basis {
-            units: &units,
+            units,
             loans: ledger.loans(),
             unserved: &self.unserved.borrow(),
             family: self.parts.family,
@@ -232,14 +232,14 @@ impl Desk {
             // Borrowed after the ledger, as everywhere.
             let observed = self.parts.observed.borrow();
             let inventory = observed.as_ref().unwrap_or(&NOTHING);
-            let mut offer = self.offer(inventory, ledger.ledger());
+            let mut units = inventory.units(ledger.ledger());
+            let mut offer = self.offer(&mut units, ledger.ledger());
             let of_resource =
                 offer.resources.remove(resource).ok_or_else(|| DeskError::NoSuchResource(resource.clone()))?;
             let allocated = allocate(resource, &of_resource, ids)?;
             let wanted: BTreeMap<_, _> =
                 allocated.iter().map(|device| (device.id.unit(), device.id.is_replica())).collect();
-            let units = inventory.units(ledger.ledger());
-            let units: Vec<_> = units.into_iter().filter(|unit| wanted.contains_key(unit.id.as_str())).collect();
+            units.retain(|unit| wanted.contains_key(unit.id.as_str()));
             let answer = self.answer(resource, &units)?;
             let mut lending = self.lending();
             for unit in &units {
@@ -342,6 +342,3 @@ impl Desk {
         self.described.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Before the first look at the hardware.
-static NOTHING: Inventory = Inventory::EMPTY;
