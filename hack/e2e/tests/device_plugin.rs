@@ -1,9 +1,9 @@
 //! Pods that ask for devices by count, with the stock kubelet; beside claims, too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::Signal;
-use e2e::{Team, container, eventually, own_with, pod, start_agent, without_agent};
+use e2e::{Team, container, eventually, one_gpu, own_with, pod, start_agent, template, without_agent};
 use serde_json::{Value, json};
 use simulated_node::SimulatedNode;
 
@@ -37,6 +37,29 @@ fn wait_lent(node: &SimulatedNode, count: usize) {
         // Servers that keep no taints are not told of the device at all.
         (!e2e::has_taints_and_more() || lent == count).then_some(())
     });
+}
+
+/// Those of the pods with this label that run, once each of them runs, has failed or was told what is in its way.
+fn wait_decided(team: &Team<'_>, label: &str) -> Vec<String> {
+    let list = |arguments: &[&str]| -> Vec<Value> {
+        let list: Value = serde_json::from_str(&team.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap();
+        list["items"].as_array().unwrap().clone()
+    };
+    let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap().to_owned();
+    eventually(&format!("what becomes of the pods {label}"), || {
+        let pods = list(&["get", "pods", "-l", label]);
+        let (running, others): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| pod["status"]["phase"] == "Running");
+        let waiting: Vec<_> = others.into_iter().filter(|pod| pod["status"]["phase"] == "Pending").map(name).collect();
+        if !waiting.is_empty() {
+            let events = list(&["get", "events", "--field-selector", "type=Warning"]);
+            let told: BTreeSet<_> =
+                events.iter().filter_map(|event| event["involvedObject"]["name"].as_str()).collect();
+            if !waiting.iter().all(|pod| told.contains(pod.as_str())) {
+                return None;
+            }
+        }
+        Some(running.into_iter().map(name).collect())
+    })
 }
 
 /// The agent ends, and another one with these arguments takes its place.
@@ -127,6 +150,56 @@ fn no_gpu_has_two_owners_where_both_apis_are_on() {
     wait_allocatable(&node, GPU, 8);
     team.apply(&[asking("all", GPU, 8)]);
     team.wait_running("all");
+}
+
+/// Ten pods at a time, each with a claim or by count, beside some of those that came before. Those who choose devices for
+/// them, the scheduler and the kubelet, know of each other late: some pods lose and do not run. Of those that run, no two
+/// ever see the same GPU.
+#[test]
+fn of_two_hundred_random_pods_no_two_see_the_same_gpu() {
+    let node = own_with("random-owners", "h100x16", &["--api", "both"]);
+    let team = Team::new(&node, "random");
+    wait_allocatable(&node, GPU, 16);
+    team.apply(&[template("one", &one_gpu())]);
+    let uses = json!({"name": "claim", "resourceClaimTemplateName": "one"});
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut owned: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut claimed, mut counted) = (0, 0);
+    for round in 0..20 {
+        let pods: Vec<Value> = (0..10)
+            .map(|number| {
+                let mut pod = if rng.bool() {
+                    let main = container("main", &["claim"], &["devices"]);
+                    pod(&format!("claimed-{round}-{number}"), std::slice::from_ref(&uses), &[main])
+                } else {
+                    asking(&format!("counted-{round}-{number}"), GPU, 1)
+                };
+                pod["metadata"]["labels"] = json!({"round": round.to_string()});
+                pod
+            })
+            .collect();
+        team.apply(&pods);
+        let ran = wait_decided(&team, &format!("round={round}"));
+        eprintln!("round {round}: {} of 10 run", ran.len());
+        for name in ran {
+            *(if name.starts_with("claimed") { &mut claimed } else { &mut counted }) += 1;
+            let seen = team.gpus_seen(&name, "main");
+            let other = owned.iter().find(|(_, gpus)| !gpus.is_disjoint(&seen));
+            assert!(seen.len() == 1 && other.is_none(), "{name} sees {seen:?}, and {other:?}");
+            owned.insert(name, seen);
+        }
+        // So few stay that the next ones may all run; those that lost go, too.
+        let mut stay: Vec<String> = owned.keys().cloned().collect();
+        rng.shuffle(&mut stay);
+        stay.truncate(rng.usize(..=6));
+        owned.retain(|name, _| stay.contains(name));
+        let all = team.kubectl(&["get", "pods", "-o", "name"]);
+        let gone = |name: &&str| !stay.iter().any(|pod| name.ends_with(&format!("/{pod}")));
+        let gone: Vec<&str> = all.lines().filter(gone).collect();
+        team.kubectl(&[&["delete", "--timeout=90s"], &gone[..]].concat());
+    }
+    eprintln!("{claimed} pods ran with a claim and {counted} by count");
+    assert!(claimed > 20 && counted > 20, "{claimed} pods ran with a claim and {counted} by count");
 }
 
 #[test]
