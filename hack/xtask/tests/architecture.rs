@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-vocabulary", &[]),
     ("tessera-config", &[]),
     ("tessera-kubelet-api", &[]),
+    ("tessera-policy", &[]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),
     ("tessera-hook", &[]),
