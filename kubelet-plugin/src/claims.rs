@@ -180,9 +180,12 @@ impl Claims {
         if let Some(devices) = self.prepared_before(claim).await? {
             return Ok((devices, Repeated(true)));
         }
-        // While the API server is asked there is time.
-        let (object, ()) =
-            tokio::join!(api::claim(&self.client, &claim.namespace, &claim.name), async { self.host.look_ahead() });
+        // While the API server is asked there is time; the question has to be on its way first, and there is one thread.
+        let look_ahead = async {
+            tokio::task::yield_now().await;
+            self.host.look_ahead();
+        };
+        let (object, ()) = tokio::join!(api::claim(&self.client, &claim.namespace, &claim.name), look_ahead);
         let object = object?;
         let granted = allocations(&object, claim, &self.identity)?;
         if granted.allocations.is_empty() {

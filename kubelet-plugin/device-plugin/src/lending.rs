@@ -79,6 +79,11 @@ impl Lending {
         }
     }
 
+    /// Whether pods have nothing, as far as the kubelet has told.
+    pub fn is_idle(&self) -> bool {
+        self.lent.is_empty() && self.told.units().next().is_none()
+    }
+
     /// What pods have.
     pub fn loans(&self) -> BTreeMap<String, Loan> {
         self.lent.iter().map(|(unit, lent)| (unit.clone(), lent.loan.clone())).collect()

@@ -122,7 +122,8 @@ impl Desk {
             tokio::select! {
                 () = stop.cancelled() => return,
                 seen = observed.changed() => if seen.is_err() { return },
-                Ok(()) = changed.changed() => {}
+                // Whoever changed it is answered first: there is one thread.
+                Ok(()) = changed.changed() => tokio::task::yield_now().await,
                 Ok(()) = configured.changed() => {}
                 Ok(()) = unserved.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -132,6 +133,9 @@ impl Desk {
 
     /// Says what is wrong with the offer; `None` before the first look at the hardware.
     fn refresh(&self) -> Option<Vec<String>> {
+        if self.is_idle() {
+            return Some(Vec::new());
+        }
         let recognized = self.parts.ledger.exclusively(|ledger| {
             // Borrowed after the ledger, as everywhere. What appears may be what pods have.
             let inventory = self.parts.observed.borrow().clone()?;
@@ -154,6 +158,16 @@ impl Desk {
             changed
         });
         Some(problems)
+    }
+
+    /// Whether nothing is offered, nothing is to be and nobody has anything: then no claim and no look changes that.
+    fn is_idle(&self) -> bool {
+        let observed = self.parts.observed.borrow();
+        let nothing =
+            |inventory: &Inventory| !inventory.devices().iter().any(|device| self.is_by_count(&device.accelerator));
+        observed.as_ref().is_some_and(nothing)
+            && self.lending().is_idle()
+            && self.offered.borrow().offer == Offer::default()
     }
 
     /// What can be offered of what the container runtime knows: units of which it does not cannot be used, and say so then.
