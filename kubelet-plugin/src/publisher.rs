@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tessera_core::{Features, NodeIdentity, Pool, Write, dropped_features, pool_name, reconcile, slices};
+use tessera_core::{Features, NodeIdentity, Pool, Seen, Write, dropped_features, pool_name, reconcile, slices};
 use tessera_vocabulary::DriverName;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -63,9 +63,9 @@ struct Known {
     node: Option<NodeIdentity>,
     features: Features,
     /// The slices by name, as last seen; `None` until the first list.
-    slices: Option<BTreeMap<String, ResourceSlice>>,
+    slices: Option<BTreeMap<String, Seen>>,
     /// A list that is being received.
-    listing: BTreeMap<String, ResourceSlice>,
+    listing: BTreeMap<String, Seen>,
     /// Writes that may be made.
     writes: Bucket,
     /// Why the server refused the slices at the last try.
@@ -213,12 +213,12 @@ impl Publisher {
     }
 
     async fn write(&self, api: &Api<ResourceSlice>, write: Write, known: &mut Known) -> Result<(), PublishError> {
-        let (verb, slice) = match &write {
-            Write::Delete(slice) => ("delete", slice),
-            Write::Update(slice) => ("update", slice),
-            Write::Create(slice) => ("create", slice),
+        let verb = match &write {
+            Write::Delete(_) => "delete",
+            Write::Update(_) => "update",
+            Write::Create(_) => "create",
         };
-        let name = slice.metadata.name.clone().unwrap_or_default();
+        let name = write.metadata().name.clone().unwrap_or_default();
         known.writes.take().await;
         let answer = timeout(CALL_TIMEOUT, send(api, &name, &write)).await;
         self.metrics.slice_written(verb, matches!(answer, Ok(Ok(_))));
@@ -226,12 +226,12 @@ impl Publisher {
         let slices = known.slices.get_or_insert_default();
         match result {
             Ok(Some(stored)) => {
-                let features = dropped_features(slice, &stored, known.features);
-                if features != known.features {
+                let sent = write.slice().map(|sent| dropped_features(sent, &stored, known.features));
+                if let Some(features) = sent.filter(|features| *features != known.features) {
                     warn!(?features, "the API server dropped fields of a slice; publishing what is safe without them");
                     known.features = features;
                 }
-                slices.insert(name, stored);
+                slices.insert(name, stored.into());
                 Ok(())
             }
             Ok(None) => {
@@ -261,8 +261,8 @@ impl Publisher {
 /// Makes one write. What the server stored comes back, but for a deletion.
 async fn send(api: &Api<ResourceSlice>, name: &str, write: &Write) -> Result<Option<ResourceSlice>, kube::Error> {
     match write {
-        Write::Delete(slice) => {
-            let ObjectMeta { uid, resource_version, .. } = slice.metadata.clone();
+        Write::Delete(metadata) => {
+            let ObjectMeta { uid, resource_version, .. } = metadata.clone();
             let preconditions = Some(Preconditions { uid, resource_version });
             api.delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await.map(|_| None)
         }
@@ -287,21 +287,21 @@ enum Progress {
 
 impl Known {
     fn take(&mut self, event: watcher::Event<ResourceSlice>) {
-        let name = |slice: &ResourceSlice| slice.metadata.name.clone().unwrap_or_default();
+        let named = |slice: ResourceSlice| {
+            let seen = Seen::from(slice);
+            (seen.name().to_owned(), seen)
+        };
         match event {
             watcher::Event::Init => self.listing.clear(),
-            watcher::Event::InitApply(slice) => {
-                self.listing.insert(name(&slice), slice);
-            }
+            watcher::Event::InitApply(slice) => self.listing.extend([named(slice)]),
             watcher::Event::InitDone => self.slices = Some(std::mem::take(&mut self.listing)),
-            watcher::Event::Apply(slice) => {
-                self.slices.get_or_insert_default().insert(name(&slice), slice);
-            }
+            watcher::Event::Apply(slice) => self.slices.get_or_insert_default().extend([named(slice)]),
             watcher::Event::Delete(slice) => {
                 let slices = self.slices.get_or_insert_default();
+                let (name, seen) = named(slice);
                 // The event of an older object must not hide the one that took its place.
-                if slices.get(&name(&slice)).is_some_and(|known| known.metadata.uid == slice.metadata.uid) {
-                    slices.remove(&name(&slice));
+                if slices.get(&name).is_some_and(|known| known.uid() == seen.uid()) {
+                    slices.remove(&name);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, Write, dropped_features, reconcile, slices};
+use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, Seen, Write, dropped_features, reconcile, slices};
 use tessera_vocabulary::DriverName;
 
 use crate::invariant::{self, Invariant, Violation};
@@ -21,7 +21,7 @@ const ROUNDS: u32 = 10;
 pub(crate) struct Publisher {
     node: Option<NodeIdentity>,
     pub(crate) features: Features,
-    slices: Option<BTreeMap<String, ResourceSlice>>,
+    slices: Option<BTreeMap<String, Seen>>,
     pause: u64,
     /// When the next try comes.
     pub(crate) due: u64,
@@ -64,18 +64,18 @@ impl Publisher {
     }
 
     fn take(&mut self, change: Change) {
-        let name = |slice: &ResourceSlice| slice.metadata.name.clone().unwrap_or_default();
+        let named = |slice: &ResourceSlice| {
+            let seen = Seen::from(slice.clone());
+            (seen.name().to_owned(), seen)
+        };
         match change {
-            Change::Listed(list) => {
-                self.slices = Some(list.iter().map(|slice| (name(slice), ResourceSlice::clone(slice))).collect());
-            }
-            Change::Applied(slice) => {
-                self.slices.get_or_insert_default().insert(name(&slice), ResourceSlice::clone(&slice));
-            }
+            Change::Listed(list) => self.slices = Some(list.iter().map(|slice| named(slice)).collect()),
+            Change::Applied(slice) => self.slices.get_or_insert_default().extend([named(&slice)]),
             Change::Deleted(slice) => {
                 let slices = self.slices.get_or_insert_default();
-                if slices.get(&name(&slice)).is_some_and(|known| known.metadata.uid == slice.metadata.uid) {
-                    slices.remove(&name(&slice));
+                let (name, seen) = named(&slice);
+                if slices.get(&name).is_some_and(|known| known.uid() == seen.uid()) {
+                    slices.remove(&name);
                 }
             }
         }
@@ -133,15 +133,16 @@ impl Publisher {
     }
 
     fn write(&mut self, write: &Write, context: &mut Context<'_>) -> Result<(), Failure> {
-        let (Write::Delete(slice) | Write::Update(slice) | Write::Create(slice)) = write;
-        let name = slice.metadata.name.clone().unwrap_or_default();
+        let name = write.metadata().name.clone().unwrap_or_default();
         let answer = context.server.write(write);
         invariant::view_is_no_mixture(context.server)?;
         let slices = self.slices.get_or_insert_default();
         match answer {
             Ok(Some(stored)) => {
-                self.features = dropped_features(slice, &stored, self.features);
-                slices.insert(name, ResourceSlice::clone(&stored));
+                if let Some(sent) = write.slice() {
+                    self.features = dropped_features(sent, &stored, self.features);
+                }
+                slices.insert(name, ResourceSlice::clone(&stored).into());
                 Ok(())
             }
             Ok(None) => {
@@ -176,16 +177,16 @@ pub(crate) struct Context<'a> {
 }
 
 /// The planted bug: the generation is the one that the slices had.
-fn make_stale(write: &mut Write, actual: &[ResourceSlice]) {
-    let had = actual.iter().map(|slice| slice.spec.pool.generation).max();
+fn make_stale(write: &mut Write, actual: &[Seen]) {
+    let had = actual.iter().map(Seen::generation).max();
     if let (Write::Update(slice) | Write::Create(slice), Some(had)) = (write, had) {
         slice.spec.pool.generation = had;
     }
 }
 
 /// More than one slice changes only with a new generation: a scheduler may see the writes one by one.
-fn generation_rises(writes: &[Write], actual: &[ResourceSlice]) -> Result<(), Violation> {
-    let highest = actual.iter().map(|slice| slice.spec.pool.generation).max().unwrap_or(0);
+fn generation_rises(writes: &[Write], actual: &[Seen]) -> Result<(), Violation> {
+    let highest = actual.iter().map(Seen::generation).max().unwrap_or(0);
     let generations: Vec<_> = writes
         .iter()
         .filter_map(|write| match write {

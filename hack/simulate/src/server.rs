@@ -97,11 +97,10 @@ impl Server {
     }
 
     fn carry_out(&mut self, write: &Write) -> Result<Option<Rc<ResourceSlice>>, Refused> {
-        let (Write::Delete(slice) | Write::Update(slice) | Write::Create(slice)) = write;
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
+        let name = write.metadata().name.as_deref().unwrap_or_default();
         let current = self.slices.get(name);
         let same_version = |current: &Rc<ResourceSlice>| {
-            let version = &slice.metadata.resource_version;
+            let version = &write.metadata().resource_version;
             version.is_none() || *version == current.metadata.resource_version
         };
         match (write, current) {
@@ -112,7 +111,7 @@ impl Server {
                 self.delete(name);
                 Ok(None)
             }
-            (Write::Update(_) | Write::Create(_), current) => {
+            (Write::Update(slice) | Write::Create(slice), current) => {
                 let uid = current.and_then(|current| current.metadata.uid.clone());
                 let had_taints = current.is_some_and(|current| has_taints(current));
                 let mut stored = slice.clone();

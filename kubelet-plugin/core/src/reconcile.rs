@@ -1,18 +1,38 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::resource::v1::{Device, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec};
+use k8s_openapi::api::resource::v1::ResourceSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::parse_quantity;
+use crate::Seen;
+use crate::seen::Said;
 
 /// One change to the API server's slices.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Delete a slice that no longer belongs to the pool, if it is still the one that was seen.
-    Delete(ResourceSlice),
+    Delete(ObjectMeta),
     /// Put a slice in the place of the one that was seen (its resourceVersion is set).
     Update(ResourceSlice),
     /// Add a slice.
     Create(ResourceSlice),
+}
+
+impl Write {
+    /// Which slice it is about, and of which version.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Delete(metadata) => metadata,
+            Self::Update(slice) | Self::Create(slice) => &slice.metadata,
+        }
+    }
+
+    /// What is to be stored.
+    pub fn slice(&self) -> Option<&ResourceSlice> {
+        match self {
+            Self::Delete(_) => None,
+            Self::Update(slice) | Self::Create(slice) => Some(slice),
+        }
+    }
 }
 
 /// The writes that turn the slices of a pool as they are into those that should be; none when nothing has changed.
@@ -20,20 +40,20 @@ pub enum Write {
 /// The generation of the pool stays when one write is all it takes, since that is atomic anyway. Else it rises and
 /// all slices are written, so that a scheduler never mixes old and new ones. The order keeps the pool complete for
 /// as long as possible: first what is too much goes, then what changed, then what is new.
-pub fn reconcile<'a>(desired: Vec<ResourceSlice>, actual: impl IntoIterator<Item = &'a ResourceSlice>) -> Vec<Write> {
-    let actual: Vec<_> = actual.into_iter().collect();
-    let by_name: BTreeMap<&str, &ResourceSlice> =
-        actual.iter().filter_map(|slice| Some((name(slice)?, *slice))).collect();
-    let wanted = |slice: &ResourceSlice| desired.iter().any(|other| name(other) == name(slice));
-    let unwanted = actual.iter().filter(|slice| !wanted(slice));
-    let deletions: Vec<_> = unwanted.map(|slice| Write::Delete((*slice).clone())).collect();
+pub fn reconcile<'a>(mut desired: Vec<ResourceSlice>, actual: impl IntoIterator<Item = &'a Seen>) -> Vec<Write> {
+    let actual: BTreeMap<&str, &Seen> = actual.into_iter().map(|seen| (seen.name(), seen)).collect();
+    let unwanted = actual.values().filter(|seen| !desired.iter().any(|slice| name(slice) == seen.name()));
+    let deletions: Vec<_> = unwanted.map(|seen| Write::Delete(seen.metadata().clone())).collect();
 
-    let highest = actual.iter().map(|slice| slice.spec.pool.generation).max().unwrap_or(0);
-    let current = |slice: &ResourceSlice| name(slice).and_then(|name| by_name.get(name).copied());
-    let same = |slice: &ResourceSlice| {
-        current(slice).is_some_and(|current| current.spec.pool.generation == highest && equal(slice, current))
+    let highest = actual.values().map(|seen| seen.generation()).max().unwrap_or(0);
+    let current = |slice: &ResourceSlice| actual.get(name(slice)).copied();
+    let mut same = |slice: &mut ResourceSlice| {
+        let said = Said::by(slice);
+        let owners = slice.metadata.owner_references.as_ref();
+        current(slice).is_some_and(|seen| seen.generation() == highest && seen.says(said.as_ref(), owners))
     };
-    let changed = desired.iter().filter(|slice| !same(slice)).count();
+    let same: Vec<bool> = desired.iter_mut().map(&mut same).collect();
+    let changed = same.iter().filter(|same| !**same).count();
     let created = desired.iter().filter(|slice| current(slice).is_none()).count();
     if changed == 0 {
         return deletions;
@@ -43,15 +63,15 @@ pub fn reconcile<'a>(desired: Vec<ResourceSlice>, actual: impl IntoIterator<Item
     let generation = if at_once { highest.max(1) } else { highest + 1 };
 
     let (mut updates, mut creations) = (Vec::new(), Vec::new());
-    for mut slice in desired {
-        if at_once && same(&slice) {
+    for (mut slice, same) in desired.into_iter().zip(same) {
+        if at_once && same {
             continue;
         }
         slice.spec.pool.generation = generation;
         match current(&slice) {
-            Some(current) => {
-                slice.metadata.resource_version.clone_from(&current.metadata.resource_version);
-                keep_times(&mut slice, current);
+            Some(seen) => {
+                slice.metadata.resource_version.clone_from(&seen.metadata().resource_version);
+                keep_times(&mut slice, seen);
                 updates.push(Write::Update(slice));
             }
             None => creations.push(Write::Create(slice)),
@@ -60,70 +80,15 @@ pub fn reconcile<'a>(desired: Vec<ResourceSlice>, actual: impl IntoIterator<Item
     deletions.into_iter().chain(updates).chain(creations).collect()
 }
 
-fn name(slice: &ResourceSlice) -> Option<&str> {
-    slice.metadata.name.as_deref()
-}
-
-/// Whether two slices say the same: the generation, the server's metadata and the time of a taint say nothing. Looked at
-/// every few seconds: no more than one device is copied at a time.
-fn equal(one: &ResourceSlice, other: &ResourceSlice) -> bool {
-    one.metadata.owner_references == other.metadata.owner_references
-        && said_of_all(&one.spec) == said_of_all(&other.spec)
-        && said_of_each(&one.spec).eq(said_of_each(&other.spec))
-}
-
-/// What a slice says besides its devices. Names each field, so that none is forgotten that comes with a new version.
-fn said_of_all(spec: &ResourceSliceSpec) -> impl PartialEq + '_ {
-    let ResourceSliceSpec {
-        all_nodes,
-        devices: _,
-        driver,
-        node_name,
-        node_selector,
-        partition_type_attribute,
-        per_device_node_selection,
-        pool: ResourcePool { generation: _, name, resource_slice_count },
-        shared_counters,
-        skip_node_operations,
-    } = spec;
-    let nodes = (all_nodes, node_name, node_selector, per_device_node_selection);
-    let handling = (partition_type_attribute, skip_node_operations);
-    (driver, nodes, name, resource_slice_count, shared_counters, handling)
-}
-
-fn said_of_each(spec: &ResourceSliceSpec) -> impl Iterator<Item = Device> + '_ {
-    spec.devices.iter().flatten().cloned().map(|mut device| {
-        normalise(&mut device);
-        device
-    })
-}
-
-/// The API server stores an empty list or map as absent, and a quantity in one of its many spellings.
-fn normalise(device: &mut Device) {
-    device.attributes.take_if(|attributes| attributes.is_empty());
-    device.capacity.take_if(|capacity| capacity.is_empty());
-    device.taints.take_if(|taints| taints.is_empty());
-    for taint in device.taints.iter_mut().flatten() {
-        taint.time_added = None;
-    }
-    for capacity in device.capacity.iter_mut().flat_map(BTreeMap::values_mut) {
-        if let Some(value) = parse_quantity(&capacity.value) {
-            capacity.value.0 = value.to_string();
-        }
-    }
+fn name(slice: &ResourceSlice) -> &str {
+    slice.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// A taint that was there keeps the time at which it came.
-fn keep_times(slice: &mut ResourceSlice, current: &ResourceSlice) {
-    let same = |one: &DeviceTaint, other: &DeviceTaint| {
-        (&one.key, &one.value, &one.effect) == (&other.key, &other.value, &other.effect)
-    };
+fn keep_times(slice: &mut ResourceSlice, seen: &Seen) {
     for device in slice.spec.devices.iter_mut().flatten() {
-        let before = current.spec.devices.iter().flatten().find(|before| before.name == device.name);
         for taint in device.taints.iter_mut().flatten() {
-            let known =
-                before.iter().flat_map(|before| before.taints.iter().flatten()).find(|known| same(known, taint));
-            taint.time_added = known.and_then(|known| known.time_added.clone());
+            taint.time_added = seen.time(&device.name, taint).cloned();
         }
     }
 }
@@ -136,6 +101,10 @@ mod tests {
     use crate::testing::{gpus, pool};
     use crate::{Features, Ledger, slices};
 
+    fn reconcile(desired: Vec<ResourceSlice>, actual: &[ResourceSlice]) -> Vec<Write> {
+        super::reconcile(desired, &actual.iter().cloned().map(Seen::from).collect::<Vec<_>>())
+    }
+
     fn desired(buses: &[u8]) -> Vec<ResourceSlice> {
         slices(&pool(), &gpus(buses), Features::default(), &Ledger::default())
     }
@@ -146,7 +115,7 @@ mod tests {
             actual.iter().map(|slice| (slice.metadata.name.clone().unwrap(), slice.clone())).collect();
         for write in writes {
             match write {
-                Write::Delete(slice) => assert!(slices.remove(slice.metadata.name.as_ref().unwrap()).is_some()),
+                Write::Delete(metadata) => assert!(slices.remove(metadata.name.as_ref().unwrap()).is_some()),
                 Write::Update(slice) | Write::Create(slice) => {
                     let mut stored = slice.clone();
                     stored.metadata.resource_version = Some("7".to_owned());
