@@ -28,25 +28,28 @@ pub(crate) fn bring_up(
     started: Instant,
     report: &mut dyn FnMut(&Progress),
 ) -> Result<()> {
-    let node = &cluster.record.spec.node;
     let extra = Extra { apiserver_arguments: &options.apiserver_arguments, feature_gates: &options.feature_gates };
-    let config = cluster.directory.config();
+    let nodes: Vec<_> = cluster.node_names().into_iter().map(|name| cluster.seen_from(name)).collect::<Result<_>>()?;
     let mut step = |what: &'static str| report(&Progress::Starting(what, started.elapsed()));
 
     step("certificates and configuration");
-    credentials::write(&config, &node.name, &node.address, SERVICE_ADDRESS)?;
-    node_config::write(&config, node, &options.feature_gates)?;
+    credentials::write(&cluster.spec, SERVICE_ADDRESS)?;
+    for node in &nodes {
+        node_config::write(&node.directory.config(), &node.node, &options.feature_gates)?;
+    }
 
     step("etcd, containerd and the API server");
     start(cluster, "etcd", components::etcd())?;
-    start(cluster, "containerd", components::containerd())?;
-    start(cluster, API_SERVER, components::apiserver(node, &extra))?;
+    for node in &nodes {
+        start(node, "containerd", components::containerd())?;
+    }
+    start(cluster, API_SERVER, components::apiserver(&cluster.node, &extra))?;
 
     step("loading the test image");
-    wait_for(cluster, "containerd", "its socket", || {
-        Ok(cluster.node_root().join(node_config::CONTAINERD_SOCKET.trim_start_matches('/')).exists())
-    })?;
-    wait_for(cluster, "containerd", "the test image", || cluster.load_image(parts.image()).map(|()| true))?;
+    for node in &nodes {
+        wait_for_runtime(node)?;
+        wait_for(node, "containerd", "the test image", || node.load_image(parts.image()).map(|()| true))?;
+    }
 
     step("waiting for the API server");
     wait_for(cluster, API_SERVER, "/readyz", || {
@@ -56,19 +59,40 @@ pub(crate) fn bring_up(
     step("controller manager, scheduler and kubelet");
     start(cluster, "kube-controller-manager", components::controller_manager(&extra))?;
     start(cluster, "kube-scheduler", components::scheduler(&extra))?;
-    start(cluster, "kubelet", components::kubelet(node))?;
+    for node in &nodes {
+        start(node, "kubelet", components::kubelet(&node.node))?;
+    }
 
-    step("waiting for the node");
-    wait_for(cluster, "kubelet", "a node that is Ready and takes pods", || pods_can_be_made(cluster))?;
+    step("waiting for the nodes");
+    for node in &nodes {
+        wait_for_node(node)?;
+    }
     report(&Progress::Ready(started.elapsed()));
     Ok(())
+}
+
+/// Starts what a node needs to take pods that has its configuration already, and waits until it does.
+pub(crate) fn join(node: &Cluster) -> Result<()> {
+    start(node, "containerd", components::containerd())?;
+    wait_for_runtime(node)?;
+    start(node, "kubelet", components::kubelet(&node.node))?;
+    wait_for_node(node)
 }
 
 fn start(cluster: &Cluster, component: &str, argv: Vec<String>) -> Result<()> {
     cluster.start_service(component, &argv, &[])
 }
 
-/// Whether the node is Ready and without its first taint, and the service account of every pod exists.
+fn wait_for_runtime(node: &Cluster) -> Result<()> {
+    let socket = node_config::CONTAINERD_SOCKET.trim_start_matches('/');
+    wait_for(node, "containerd", "its socket", || Ok(node.node_root().join(socket).exists()))
+}
+
+fn wait_for_node(node: &Cluster) -> Result<()> {
+    wait_for(node, "kubelet", "a node that is Ready and takes pods", || pods_can_be_made(node))
+}
+
+/// Whether the node is Ready since its boot and without its first taint, and the service account of every pod exists.
 fn pods_can_be_made(cluster: &Cluster) -> Result<bool> {
     let node = format!("node/{}", cluster.node_name());
     let arguments =
@@ -81,9 +105,15 @@ fn pods_can_be_made(cluster: &Cluster) -> Result<bool> {
     let answer: Value = serde_json::from_str(&text).context("reading kubectl's answer")?;
     let Some(items) = answer["items"].as_array() else { return Ok(false) };
     let of_kind = |kind: &str| items.iter().find(|item| item["kind"] == kind);
-    let not_ready = |taint: &Value| taint["key"] == "node.kubernetes.io/not-ready";
-    let node_takes_pods = of_kind("Node")
-        .is_some_and(|node| is_ready(node) && !node["spec"]["taints"].as_array().into_iter().flatten().any(not_ready));
+    // A node that was away is called Ready for a while as it was before.
+    let boot = cluster.boot_id()?;
+    let taints = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+    let keeps_pods_away = |taint: &Value| taints.iter().any(|key| taint["key"] == *key);
+    let node_takes_pods = of_kind("Node").is_some_and(|node| {
+        is_ready(node)
+            && node["status"]["nodeInfo"]["bootID"] == boot.as_str()
+            && !node["spec"]["taints"].as_array().into_iter().flatten().any(keeps_pods_away)
+    });
     Ok(node_takes_pods && of_kind("ServiceAccount").is_some())
 }
 

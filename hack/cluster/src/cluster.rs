@@ -16,13 +16,15 @@ use crate::node_config::CONTAINERD_SOCKET;
 use crate::options::{Mode, Options};
 use crate::owner::{END_PATIENCE, Owner};
 use crate::parts::Parts;
+use crate::processes::ProcessId;
 use crate::progress::Progress;
-use crate::record::Record;
+use crate::record::{NodeSpec, Record, Spec};
 use crate::registry;
 use crate::supervisor::{self, Order};
 use crate::version::KubernetesVersion;
 
-/// A running cluster of one node.
+/// A running cluster, seen from one of its nodes: what is said here of "the node" is said of that one. It is the first,
+/// unless the value came from [`Cluster::seen_from`].
 ///
 /// ```no_run
 /// # fn main() -> anyhow::Result<()> {
@@ -34,8 +36,11 @@ use crate::version::KubernetesVersion;
 /// ```
 #[derive(Debug)]
 pub struct Cluster {
-    pub(crate) record: Record,
+    pub(crate) spec: Spec,
+    pub(crate) node: NodeSpec,
+    /// The node's.
     pub(crate) directory: RunDirectory,
+    supervisor: ProcessId,
     owner: Option<Owner>,
 }
 
@@ -63,8 +68,7 @@ impl Cluster {
         let started = std::time::Instant::now();
         report(&Progress::Starting("namespaces, mounts and network", started.elapsed()));
         let owner = Owner::start(&order).with_context(|| format!("starting cluster {}", options.name))?;
-        let directory = RunDirectory::of(&options.name);
-        let mut cluster = Self { record: Record::read(&directory)?, directory, owner: Some(owner) };
+        let mut cluster = Self { owner: Some(owner), ..Self::recorded(&options.name)? };
         match bring_up(&cluster, &parts, options, started, report) {
             Ok(()) => {
                 if options.mode == Mode::Detached {
@@ -94,9 +98,20 @@ impl Cluster {
                 if names.is_empty() { "none is up".to_owned() } else { format!("up are: {}", names.join(", ")) };
             bail!("there is no cluster {:?}; {known}", name.as_str());
         }
-        let directory = RunDirectory::of(name);
-        let record = Record::read(&directory).with_context(|| format!("cluster {name} is only just coming up"))?;
-        Ok(Self { record, directory, owner: None })
+        Self::recorded(name).with_context(|| format!("cluster {name} is only just coming up"))
+    }
+
+    fn recorded(name: &ClusterName) -> Result<Self> {
+        let Record { spec, supervisor, .. } = Record::read(&RunDirectory::of(name))?;
+        let node = spec.first()?.clone();
+        Ok(Self { directory: spec.directory(), node, spec, supervisor, owner: None })
+    }
+
+    /// The same cluster, seen from another of its nodes. It lives on when this value goes.
+    pub fn seen_from(&self, node: &str) -> Result<Self> {
+        let node = self.spec.node(node)?.clone();
+        let (spec, supervisor) = (self.spec.clone(), self.supervisor.clone());
+        Ok(Self { directory: spec.directory_of(&node), node, spec, supervisor, owner: None })
     }
 
     /// The names of the clusters that are up. Removes what is left of those whose supervisor was killed.
@@ -111,30 +126,42 @@ impl Cluster {
 
     /// Ends every process of the cluster and removes all that is left of it.
     pub fn down(mut self) -> Result<()> {
-        supervisor::end(&self.record.supervisor, END_PATIENCE)?;
+        supervisor::end(&self.supervisor, END_PATIENCE)?;
         if let Some(owner) = self.owner.take() {
             owner.end();
         }
         registry::sweep()?;
-        match self.directory.path().exists() {
-            true => bail!("cluster {} did not end: {} is still there", self.name(), self.directory.path().display()),
+        let directory = self.spec.directory();
+        match directory.path().exists() {
+            true => bail!("cluster {} did not end: {} is still there", self.name(), directory.path().display()),
             false => Ok(()),
         }
     }
 
     /// The cluster's name.
     pub fn name(&self) -> &ClusterName {
-        &self.record.spec.cluster
+        &self.spec.cluster
     }
 
     /// The version of its Kubernetes components.
     pub fn version(&self) -> Result<KubernetesVersion> {
-        self.record.spec.version.parse()
+        self.spec.version.parse()
     }
 
-    /// The name of its node.
+    /// The name of the node.
     pub fn node_name(&self) -> &str {
-        &self.record.spec.node.name
+        &self.node.name
+    }
+
+    /// The names of all nodes, the first one first.
+    pub fn node_names(&self) -> Vec<&str> {
+        self.spec.nodes.iter().map(|node| node.name.as_str()).collect()
+    }
+
+    /// The node's PID 1, as seen from the host; 0, which no process has, while the node is away.
+    pub(crate) fn init(&self) -> i32 {
+        let record = Record::read(&self.spec.directory()).ok();
+        record.and_then(|record| record.inits.get(&self.node.name).map(|init| init.pid)).unwrap_or(0)
     }
 
     /// `kubectl` as admin, run inside. Paths among the arguments are read inside, and from `/`: give absolute ones
@@ -187,18 +214,18 @@ impl Cluster {
 
     fn inside<S: AsRef<str>>(&self, namespaces: &[&str], argv: &[S]) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.record.init.pid)).args(namespaces).arg("--");
+        command.arg(format!("--target={}", self.init())).args(namespaces).arg("--");
         command.args(argv.iter().map(AsRef::as_ref));
         command
     }
 
     /// The node's root directory, seen from the host: `node_root().join("run/cdi")`. Absolute links in it lead to the
-    /// host's files.
+    /// host's files. Another one after each start of the node; while the node is away, nothing is there.
     pub fn node_root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.record.init.pid))
+        PathBuf::from(format!("/proc/{}/root", self.init()))
     }
 
-    /// The cluster's run directory on the host. Inside the node it is `/run/cluster`.
+    /// The node's run directory on the host, which lives as long as the cluster. Inside the node it is `/run/cluster`.
     pub fn run_directory(&self) -> &Path {
         self.directory.path()
     }
@@ -222,7 +249,8 @@ impl Cluster {
         if path.exists() {
             bail!("kubeconfig name {name:?}: there is one of this name, {}", path.display());
         }
-        let content = credentials::impersonating(&config, &self.record.spec.node.address, identity)?;
+        let authority = self.spec.directory().config();
+        let content = credentials::impersonating(&authority, &self.spec.first()?.address, identity)?;
         credentials::write_secret(&path, &content)?;
         Ok(credentials::kubeconfig_inside(name).into())
     }

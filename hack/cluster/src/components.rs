@@ -48,6 +48,7 @@ pub(crate) fn etcd() -> Vec<String> {
     )
 }
 
+/// `node` is the first.
 pub(crate) fn apiserver(node: &NodeSpec, extra: &Extra<'_>) -> Vec<String> {
     let config = format!("{INSIDE}/config");
     let mut arguments = owned(&[

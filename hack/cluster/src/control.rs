@@ -1,4 +1,4 @@
-//! What the library and PID 1 of a node say to each other: one JSON request and one JSON answer on a connection.
+//! What the library says to PID 1 of a node and to the supervisor: one JSON request and one JSON answer on a connection.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// PID 1 answers at once or is stuck: it never waits for a service.
+/// PID 1 answers at once or is stuck: it never waits for a service. The supervisor waits for a node's processes to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +21,22 @@ pub(crate) enum Request {
     Signal { service: String, signal: i32 },
     /// Asks for every service that was ever started.
     Services,
+}
+
+/// What a cluster's supervisor does on request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum NodeRequest {
+    /// Makes a further node that is away anew: its namespaces, its network, its PID 1.
+    Start { node: String },
+    /// Kills PID 1 of a further node and with it all of the node.
+    Kill { node: String },
+}
+
+/// What the supervisor, and before it PID 1, answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Ready,
+    Failed(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,17 +63,27 @@ pub(crate) struct ServiceState {
 
 /// Sends one request to the PID 1 that listens on `socket`.
 pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer> {
-    let exchange = || -> Result<Answer> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        write_line(&mut stream, request)?;
-        read_line(&mut BufReader::new(stream))
-    };
-    match exchange().with_context(|| format!("asking the cluster's PID 1 on {}", socket.display()))? {
+    match exchange(socket, request).with_context(|| format!("asking the node's PID 1 on {}", socket.display()))? {
         Answer::Refused(reason) => bail!("{reason}"),
         answer => Ok(answer),
     }
+}
+
+/// Sends one request to the supervisor that listens on `socket`.
+pub(crate) fn ask_supervisor(socket: &Path, request: &NodeRequest) -> Result<()> {
+    let answer = exchange(socket, request);
+    match answer.with_context(|| format!("asking the cluster's supervisor on {}", socket.display()))? {
+        Reply::Ready => Ok(()),
+        Reply::Failed(reason) => bail!("{reason}"),
+    }
+}
+
+fn exchange<A: for<'a> Deserialize<'a>>(socket: &Path, request: &impl Serialize) -> Result<A> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write_line(&mut stream, request)?;
+    read_line(&mut BufReader::new(stream))
 }
 
 /// Writes `value` as one line of JSON.

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::kubeconfig::{Identity, kubeconfig};
 use crate::layout::INSIDE;
+use crate::record::Spec;
 
 /// The user that Tessera's agent is.
 pub const AGENT_USER: &str = "system:serviceaccount:tessera-system:tessera-agent";
@@ -19,43 +20,64 @@ fn agent_on(node: &str) -> Identity {
     Identity::service_account("tessera-system", "tessera-agent").on_node(node)
 }
 
-/// A user with a static token, and the kubeconfig that carries it.
+/// A user with a static token, and the kubeconfigs that carry it.
 struct Account {
     kubeconfig: &'static str,
     user: String,
     groups: &'static [&'static str],
+    /// The configuration directories of the nodes that have it.
+    on: Vec<PathBuf>,
 }
 
-fn accounts(node: &str) -> Vec<Account> {
-    let account = |kubeconfig, user: &str, groups| Account { kubeconfig, user: user.to_owned(), groups };
-    vec![
-        account("admin", "admin", &["system:masters"]),
-        account("kubelet", &format!("system:node:{node}"), &["system:nodes"]),
-        account("kube-controller-manager", "system:kube-controller-manager", &[]),
-        account("kube-scheduler", "system:kube-scheduler", &[]),
-    ]
+fn accounts(spec: &Spec) -> Vec<Account> {
+    let account = |kubeconfig, user: &str, groups, on: &[PathBuf]| Account {
+        kubeconfig,
+        user: user.to_owned(),
+        groups,
+        on: on.to_owned(),
+    };
+    let nodes: Vec<_> = spec.nodes.iter().map(|node| spec.directory_of(node).config()).collect();
+    let mut accounts = vec![
+        account("admin", "admin", &["system:masters"], &nodes),
+        account("kube-controller-manager", "system:kube-controller-manager", &[], &nodes[..1]),
+        account("kube-scheduler", "system:kube-scheduler", &[], &nodes[..1]),
+    ];
+    for (node, directory) in spec.nodes.iter().zip(&nodes) {
+        let user = format!("system:node:{}", node.name);
+        accounts.push(account("kubelet", &user, &["system:nodes"], std::slice::from_ref(directory)));
+    }
+    accounts
 }
 
-/// Writes keys, certificates, `tokens.csv` and a kubeconfig for each account into `directory`.
-pub(crate) fn write(directory: &Path, node: &str, address: &str, service_address: &str) -> Result<()> {
-    make_certificates(directory, address, service_address)?;
+/// Writes keys, certificates and `tokens.csv` into the first node's configuration directory, and a kubeconfig for each
+/// account into those of the nodes that need it.
+pub(crate) fn write(spec: &Spec, service_address: &str) -> Result<()> {
+    let (directory, address) = (spec.directory().config(), &spec.first()?.address);
+    make_certificates(&directory, address, service_address)?;
     let authority = fs::read(directory.join("ca.crt")).context("reading ca.crt")?;
     let mut tokens = String::new();
-    for account in accounts(node) {
+    for account in accounts(spec) {
         let token = random_token()?;
         // The CSV columns are token, user, uid and, quoted for its commas, the groups.
         tokens.push_str(&format!("{token},{user},{user},\"{}\"\n", account.groups.join(","), user = account.user));
         let content = kubeconfig(&authority, address, &token, None)?;
-        write_secret(&directory.join(format!("{}.kubeconfig", account.kubeconfig)), &content)?;
+        for node in account.on {
+            write_secret(&node.join(format!("{}.kubeconfig", account.kubeconfig)), &content)?;
+        }
         if account.kubeconfig == "admin" {
             write_secret(&directory.join("admin.token"), token.as_bytes())?;
         }
     }
+    // Read once, when the API server starts: every node there will be is in it.
     write_secret(&directory.join("tokens.csv"), tokens.as_bytes())?;
-    write_secret(&directory.join("agent.kubeconfig"), &impersonating(directory, address, &agent_on(node))?)
+    for node in &spec.nodes {
+        let content = impersonating(&directory, address, &agent_on(&node.name))?;
+        write_secret(&spec.directory_of(node).config().join("agent.kubeconfig"), &content)?;
+    }
+    Ok(())
 }
 
-/// A kubeconfig that acts as `identity`, by the admin's right to impersonate.
+/// A kubeconfig that acts as `identity`, by the admin's right to impersonate. `directory` is the first node's.
 pub(crate) fn impersonating(directory: &Path, address: &str, identity: &Identity) -> Result<Vec<u8>> {
     let read = |name: &str| fs::read(directory.join(name)).with_context(|| format!("reading {name}"));
     let token = String::from_utf8(read("admin.token")?).context("reading the admin's token")?;

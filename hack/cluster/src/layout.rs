@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::name::ClusterName;
 
 /// Holds one directory for each cluster. Gone after a reboot, like the clusters themselves.
@@ -14,8 +16,8 @@ pub(crate) const INSIDE: &str = "/run/cluster";
 /// The programs of the cluster, inside the node.
 pub(crate) const INSIDE_BIN: &str = "/run/cluster/bin";
 
-/// The run directory of one cluster, seen from the host.
-#[derive(Debug, Clone)]
+/// The run directory of a cluster, or of one of its further nodes, seen from the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RunDirectory(PathBuf);
 
 impl RunDirectory {
@@ -23,8 +25,18 @@ impl RunDirectory {
         Self(Path::new(RUN_ROOT).join(name.as_str()))
     }
 
+    /// That of a node besides the first, whose own is the cluster's.
+    pub(crate) fn of_further_node(&self, node: &str) -> Self {
+        Self(self.0.join("nodes").join(node))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Requests to the cluster's supervisor arrive here.
+    pub(crate) fn supervisor_socket(&self) -> PathBuf {
+        self.0.join("supervisor.sock")
     }
 
     /// Requests to PID 1 of the node arrive here.

@@ -1,11 +1,15 @@
-//! A real Kubernetes node on this machine, isolated from it.
+//! Real Kubernetes nodes on this machine, isolated from it.
 //!
 //! [`Cluster::up`] starts etcd, the Kubernetes components, containerd and a kubelet in mounts, a network and a PID space
 //! of their own. Several clusters run side by side, and nothing of the host is touched but one directory below `/run`
 //! and one cgroup in each hierarchy. An owned cluster ends with the process that started it, however that ends.
 //!
+//! A cluster has one node that has all of this, and up to eight more ([`Options::nodes`]), each with a container runtime, a
+//! kubelet, mounts, a network and a PID space of its own. They are plugged into the first one's network, have their run
+//! directories in the cluster's, and can be killed and started again alone ([`Cluster::kill_node`]).
+//!
 //! What a node consists of:
-//! - `/run/cluster` is the cluster's run directory: programs, configuration, logs and data;
+//! - `/run/cluster` is its run directory: programs, configuration, logs and data;
 //! - `/dev`, `/etc`, `/run`, `/var/lib` and `/var/log` are its own; all else is the host's;
 //! - it knows one image, [`IMAGE`], whose program is in `hack/probe`.
 //!
@@ -17,6 +21,7 @@ mod cluster;
 mod components;
 mod control;
 mod credentials;
+mod further_nodes;
 mod image;
 mod kubeconfig;
 mod layout;
@@ -39,7 +44,7 @@ pub use credentials::AGENT_USER;
 pub use image::{DYNAMIC, IMAGE};
 pub use kubeconfig::Identity;
 pub use name::ClusterName;
-pub use options::{Mode, NODE, Options};
+pub use options::{MOST_NODES, Mode, NODE, Options};
 pub use parts::{Building, Parts, cache_directory};
 pub use progress::Progress;
 pub use record::Bind;

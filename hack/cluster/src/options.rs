@@ -9,8 +9,11 @@ use crate::name::ClusterName;
 use crate::record::{Bind, NodeSpec, Spec};
 use crate::version::KubernetesVersion;
 
-/// The name of a cluster's node.
+/// The name of a cluster's first node, which is the only one unless [`Options::nodes`] says otherwise.
 pub const NODE: &str = "node-1";
+
+/// How many nodes a cluster may have: each has a digit of its own in addresses and names.
+pub const MOST_NODES: u8 = 9;
 
 /// How long a cluster lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,9 +32,11 @@ pub struct Options {
     pub name: ClusterName,
     /// The version of all Kubernetes components.
     pub version: KubernetesVersion,
+    /// How many nodes it has, 1 to [`MOST_NODES`]: `node-1`, which has all of Kubernetes, `node-2` and so on.
+    pub nodes: u8,
     /// How long it lives.
     pub mode: Mode,
-    /// Host directories and files that appear inside the node.
+    /// Host directories and files that appear inside each node.
     pub binds: Vec<Bind>,
     /// For the API server, the controller manager, the scheduler and the kubelet alike. One of them refuses to start
     /// when it does not know a gate.
@@ -48,6 +53,7 @@ impl Options {
         Self {
             name,
             version: KubernetesVersion::default(),
+            nodes: 1,
             mode: Mode::default(),
             binds: Vec::new(),
             feature_gates: BTreeMap::new(),
@@ -66,14 +72,27 @@ impl Options {
                 bail!("bind target {}: must be an absolute path other than /", bind.target.display());
             }
         }
-        let node = NodeSpec {
-            name: NODE.to_owned(),
-            address: "10.210.0.1".to_owned(),
-            pod_range: "10.211.1.0/24".to_owned(),
-            cgroup: cgroup_of(&self.name),
-            binds: self.binds.clone(),
+        if !(1..=MOST_NODES).contains(&self.nodes) {
+            bail!("{} nodes: a cluster has 1 to {MOST_NODES}", self.nodes);
+        }
+        let nodes = (1..=self.nodes).map(|number| self.node(number)).collect();
+        Ok(Spec { cluster: self.name.clone(), version: self.version.to_string(), nodes })
+    }
+
+    fn node(&self, number: u8) -> NodeSpec {
+        let name = if number == 1 { NODE.to_owned() } else { format!("node-{number}") };
+        // One below the other, so that all go with the cluster's own.
+        let cgroup = match number {
+            1 => cgroup_of(&self.name),
+            _ => format!("{}/{name}", cgroup_of(&self.name)),
         };
-        Ok(Spec { cluster: self.name.clone(), version: self.version.to_string(), node })
+        NodeSpec {
+            name,
+            address: format!("10.210.0.{number}"),
+            pod_range: format!("10.211.{number}.0/24"),
+            cgroup,
+            binds: self.binds.clone(),
+        }
     }
 }
 
@@ -92,5 +111,20 @@ mod tests {
         assert!(with("tmp", "/run/x").unwrap_err().starts_with("bind source tmp:"));
         assert!(with("/no/such", "/run/x").unwrap_err().starts_with("bind source /no/such:"));
         assert!(with("/tmp", "/").unwrap_err().starts_with("bind target /:"));
+    }
+
+    #[test]
+    fn nodes_share_no_name_address_pod_range_or_cgroup() {
+        let with = |nodes| Options { nodes, ..Options::new("a".parse().unwrap()) }.spec();
+        for bad in [0, 10] {
+            assert!(with(bad).unwrap_err().to_string().ends_with("a cluster has 1 to 9"));
+        }
+        let nodes = with(9).unwrap().nodes;
+        let facts: [fn(&NodeSpec) -> &str; 4] =
+            [|node| &node.name, |node| &node.address, |node| &node.pod_range, |node| &node.cgroup];
+        for fact in facts {
+            assert_eq!(nodes.iter().map(fact).collect::<std::collections::BTreeSet<_>>().len(), 9);
+        }
+        assert_eq!(with(1).unwrap().nodes, nodes[..1]);
     }
 }

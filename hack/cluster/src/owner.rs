@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::control::{read_line, write_line};
-use crate::supervisor::{DETACH, Order, Reply};
+use crate::control::{Reply, read_line, write_line};
+use crate::supervisor::{DETACH, Order};
 
 const SUPERVISOR: &str = "cluster-supervisor";
 

@@ -1,5 +1,6 @@
 //! What a running cluster says about itself, for processes that did not start it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -20,11 +21,11 @@ pub struct Bind {
     pub target: PathBuf,
 }
 
-/// One node of a cluster. There is only one so far.
+/// One node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeSpec {
     pub(crate) name: String,
-    /// The node's own address, on a bridge of its own network.
+    /// The node's own address. All nodes' are on one bridge, in the first node's network.
     pub(crate) address: String,
     /// The range that its pods' addresses come from.
     pub(crate) pod_range: String,
@@ -38,7 +39,40 @@ pub(crate) struct NodeSpec {
 pub(crate) struct Spec {
     pub(crate) cluster: ClusterName,
     pub(crate) version: String,
-    pub(crate) node: NodeSpec,
+    /// The first has all of Kubernetes, the others a container runtime and a kubelet. There is at least one.
+    pub(crate) nodes: Vec<NodeSpec>,
+}
+
+impl Spec {
+    /// The run directory of the cluster.
+    pub(crate) fn directory(&self) -> RunDirectory {
+        RunDirectory::of(&self.cluster)
+    }
+
+    /// The run directory of one of its nodes: what is `/run/cluster` inside.
+    pub(crate) fn directory_of(&self, node: &NodeSpec) -> RunDirectory {
+        match self.is_first(node) {
+            true => self.directory(),
+            false => self.directory().of_further_node(&node.name),
+        }
+    }
+
+    /// Whether a node is the one that has all of Kubernetes.
+    pub(crate) fn is_first(&self, node: &NodeSpec) -> bool {
+        self.nodes.first().is_some_and(|first| first.name == node.name)
+    }
+
+    /// The node that has all of Kubernetes.
+    pub(crate) fn first(&self) -> Result<&NodeSpec> {
+        self.nodes.first().context("a cluster without a node")
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Result<&NodeSpec> {
+        self.nodes.iter().find(|node| node.name == name).with_context(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("cluster {} has no node {name:?}; it has: {}", self.cluster, names.join(", "))
+        })
+    }
 }
 
 /// Written by the supervisor, in the run directory.
@@ -46,8 +80,8 @@ pub(crate) struct Spec {
 pub(crate) struct Record {
     pub(crate) spec: Spec,
     pub(crate) supervisor: ProcessId,
-    /// PID 1 of the node, as seen from the host.
-    pub(crate) init: ProcessId,
+    /// PID 1 of each node that is up, by the node's name, as seen from the host.
+    pub(crate) inits: BTreeMap<String, ProcessId>,
 }
 
 impl Record {

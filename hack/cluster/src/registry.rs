@@ -82,10 +82,6 @@ impl Claim {
         Ok(Self { name: name.clone(), directory, _lock: lock })
     }
 
-    pub(crate) fn directory(&self) -> &RunDirectory {
-        &self.directory
-    }
-
     /// Removes what is left of a cluster whose processes are dead.
     pub(crate) fn remove(self) -> Result<()> {
         self.erase()?;
@@ -95,7 +91,9 @@ impl Claim {
 
     fn erase(&self) -> Result<()> {
         if let Ok(record) = Record::read(&self.directory) {
-            processes::kill_if_same(&record.init)?;
+            for init in record.inits.values() {
+                processes::kill_if_same(init)?;
+            }
         }
         cgroups::remove(&cgroup_of(&self.name), CGROUP_PATIENCE)?;
         match fs::remove_dir_all(self.directory.path()) {

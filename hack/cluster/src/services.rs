@@ -86,7 +86,7 @@ impl Cluster {
     /// The process id of a running service, on the host.
     pub fn service_pid(&self, name: &str) -> Result<Option<i32>> {
         let running = self.service_state(name)?.filter(|state| state.ended.is_none());
-        Ok(running.and_then(|state| outside_pid(self.record.init.pid, state.pid)))
+        Ok(running.and_then(|state| outside_pid(self.init(), state.pid)))
     }
 
     /// Where a service's output goes, on the host.
@@ -108,17 +108,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the API server, if it runs. What it stores stays, and pods go on. It stays away until
-    /// [`Cluster::start_api_server`].
+    /// Ends the API server, which is on the first node, if it runs. What it stores stays, and pods go on. It stays away
+    /// until [`Cluster::start_api_server`].
     pub fn stop_api_server(&self) -> Result<()> {
         // An outage comes without warning; told to end, it would first finish what is under way.
-        self.stop_service(API_SERVER, Signal::KILL, Duration::from_secs(10))?;
+        let first = self.seen_from(&self.spec.first()?.name)?;
+        first.stop_service(API_SERVER, Signal::KILL, Duration::from_secs(10))?;
         Ok(())
     }
 
     /// Starts the API server as it was at first. Returns when the process was started; it takes seconds until it answers.
     pub fn start_api_server(&self) -> Result<()> {
-        self.start_again(API_SERVER)
+        self.seen_from(&self.spec.first()?.name)?.start_again(API_SERVER)
     }
 
     fn start_again(&self, name: &str) -> Result<()> {
@@ -132,7 +133,7 @@ impl Cluster {
             .service_states()?
             .into_iter()
             .map(|state| Service {
-                pid: state.ended.is_none().then(|| outside_pid(self.record.init.pid, state.pid)).flatten(),
+                pid: state.ended.is_none().then(|| outside_pid(self.init(), state.pid)).flatten(),
                 log: self.service_log(&state.name),
                 name: state.name,
                 ended: state.ended,

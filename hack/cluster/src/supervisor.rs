@@ -1,27 +1,31 @@
-//! The process that owns a cluster, and PID 1 of its node.
+//! The process that owns a cluster, and PID 1 of each of its nodes.
 //!
 //! Nothing of a cluster outlives its supervisor:
-//! - the supervisor starts PID 1 in a PID namespace, and the kernel kills PID 1 when the supervisor ends
+//! - the supervisor starts each PID 1 in a PID namespace, and the kernel kills PID 1 when the supervisor ends
 //!   (`PR_SET_PDEATHSIG`, and an end of file for the moment before that is set);
 //! - with PID 1 the kernel kills everything in its namespace, and with the last process all mounts and the network go;
 //! - the supervisor then removes the cgroups and the run directory. If it is killed itself, `registry::sweep` does.
 //!
 //! The supervisor is single-threaded, as a parent-death signal is sent when the parent *thread* ends. It watches the
-//! pipe from the process that asked for the cluster: the end of that process, however it comes, closes the pipe.
+//! pipe from the process that asked for the cluster: the end of that process, however it comes, closes the pipe. With
+//! PID 1 of the first node, which has all of Kubernetes, the cluster ends; a further node may go and come back.
 
+mod boot_id;
 mod devices;
 mod init;
 mod mounts;
 mod network;
+mod node;
+mod nodes;
 mod services;
 
-use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufReader, Read, stdin, stdout};
 use std::os::unix::fs::symlink;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,11 +33,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroups;
-use crate::control::{read_line, write_line};
+use crate::control::{NodeRequest, Reply, read_line, write_line};
 use crate::processes::{ProcessId, wait_for_end};
-use crate::record::{Record, Spec};
+use crate::record::Spec;
 use crate::registry::Claim;
+use nodes::Nodes;
 
 pub use init::run as run_init;
 
@@ -41,19 +45,15 @@ pub use init::run as run_init;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) spec: Spec,
-    /// Programs of the node: the name of the link and what it points to.
+    /// Programs of the nodes: the name of the link and what it points to.
     pub(crate) programs: Vec<(String, std::path::PathBuf)>,
-}
-
-/// What the supervisor, and before it PID 1, answers once.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    Ready,
-    Failed(String),
 }
 
 /// The one byte that makes a cluster live on without the process that asked for it.
 pub(crate) const DETACH: u8 = b'd';
+
+/// How long a request may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the supervisor: reads the order from standard input, answers on standard output, and stays until the cluster
 /// is to end. Returns when nothing is left of it.
@@ -69,109 +69,87 @@ pub fn run() -> Result<()> {
         Ok(claim) => claim,
         Err(error) => return write_line(&mut stdout(), &Reply::Failed(format!("{error:#}"))),
     };
-    let outcome = match Running::start(&order, &claim) {
-        Ok(mut running) => {
+    let mut nodes = Nodes::of(&order.spec);
+    let outcome = match furnish(&order).and_then(|listener| nodes.start_all().map(|()| listener)) {
+        Ok(listener) => {
             let answered = write_line(&mut stdout(), &Reply::Ready);
-            let watched = answered.and_then(|()| running.watch(&told_to_end));
-            running.kill().and(watched)
+            answered.and_then(|()| watch(&mut nodes, &listener, &told_to_end))
         }
         Err(error) => write_line(&mut stdout(), &Reply::Failed(format!("{error:#}"))),
     };
-    outcome.and(claim.remove())
+    nodes.kill_all().and(outcome).and(claim.remove())
 }
 
-/// The node's PID 1, as its parent sees it.
-struct Running {
-    init: Child,
-}
-
-impl Running {
-    fn start(order: &Order, claim: &Claim) -> Result<Self> {
-        let directory = claim.directory();
+/// What must be on the host before the first PID 1. Returns the socket that requests come in on.
+fn furnish(order: &Order) -> Result<UnixListener> {
+    for node in &order.spec.nodes {
+        let directory = order.spec.directory_of(node);
         for path in [directory.logs(), directory.bin(), directory.config()] {
-            fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+            fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
         for (name, program) in &order.programs {
             let link = directory.bin().join(name);
             symlink(program, &link).with_context(|| format!("linking {}", link.display()))?;
         }
-        cgroups::create(&order.spec.node.cgroup)?;
-        // From here on every child is born in a new PID namespace, the first as its PID 1.
-        leave(UnshareFlags::NEWPID).context("making a PID namespace (are you root?)")?;
-        let log = directory.log_of("node");
-        let mut init = Command::new(env::current_exe().context("finding the supervisor's own program")?)
-            .arg("init")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).with_context(|| format!("making {}", log.display()))?)
-            .spawn()
-            .context("starting PID 1 of the node")?;
-        match Self::introduce(&mut init, order, claim) {
-            Ok(()) => Ok(Self { init }),
-            Err(error) => {
-                Self { init }.kill()?;
-                Err(error)
+    }
+    let socket = order.spec.directory().supervisor_socket();
+    let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    listener.set_nonblocking(true).context("listening")?;
+    Ok(listener)
+}
+
+/// Returns when the cluster is to end: its owner is gone, a signal came, or the first PID 1 died.
+fn watch(nodes: &mut Nodes<'_>, listener: &UnixListener, told_to_end: &AtomicBool) -> Result<()> {
+    let mut owner = Some(stdin());
+    // A signal between the check and the poll would be slept over, hence the time limit.
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    while !told_to_end.load(Ordering::Relaxed) {
+        let (asked, owner_spoke) = {
+            let mut watched = vec![PollFd::new(listener, PollFlags::IN)];
+            // Before the PID 1s, so that its place among those watched is known.
+            if let Some(owner) = &owner {
+                watched.push(PollFd::new(owner, PollFlags::IN));
             }
-        }
-    }
-
-    fn introduce(init: &mut Child, order: &Order, claim: &Claim) -> Result<()> {
-        let input = init.stdin.as_mut().context("PID 1 has no standard input")?;
-        write_line(input, &order.spec).context("telling PID 1 what to be")?;
-        let output = init.stdout.as_mut().context("PID 1 has no standard output")?;
-        let reply: Reply = read_line(&mut BufReader::new(output)).context("waiting for PID 1 of the node")?;
-        if let Reply::Failed(reason) = reply {
-            anyhow::bail!("making the node: {reason}");
-        }
-        let record = Record {
-            spec: order.spec.clone(),
-            supervisor: ProcessId::of(i32::try_from(std::process::id())?)?,
-            init: ProcessId::of(i32::try_from(init.id())?)?,
+            watched.extend(nodes.handles().map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)));
+            match poll(&mut watched, Some(&timeout)) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error).context("watching the cluster"),
+            }
+            let owner_spoke = owner.is_some() && !watched[1].revents().is_empty();
+            (!watched[0].revents().is_empty(), owner_spoke)
         };
-        record.write(claim.directory())
-    }
-
-    /// Returns when the cluster is to end: its owner is gone, a signal came, or PID 1 died.
-    fn watch(&mut self, told_to_end: &AtomicBool) -> Result<()> {
-        let pid = i32::try_from(self.init.id()).ok().and_then(Pid::from_raw).context("PID 1 has no id")?;
-        let init = pidfd_open(pid, PidfdFlags::empty()).context("watching PID 1 of the node")?;
-        let mut owner = Some(stdin());
-        // A signal between the check and the poll would be slept over, hence the time limit.
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-        while !told_to_end.load(Ordering::Relaxed) {
-            let (init_ended, owner_spoke) = {
-                let mut watched = vec![PollFd::new(&init, PollFlags::IN)];
-                if let Some(owner) = &owner {
-                    watched.push(PollFd::new(owner, PollFlags::IN));
-                }
-                match poll(&mut watched, Some(&timeout)) {
-                    Ok(_) => {}
-                    Err(rustix::io::Errno::INTR) => continue,
-                    Err(error) => return Err(error).context("watching the cluster"),
-                }
-                (!watched[0].revents().is_empty(), watched.get(1).is_some_and(|owner| !owner.revents().is_empty()))
-            };
-            if init_ended {
+        if nodes.bury_dead()? {
+            return Ok(());
+        }
+        if owner_spoke {
+            let mut word = [0];
+            let spoken = stdin().read(&mut word).unwrap_or(0);
+            if spoken == 0 || word[0] != DETACH {
                 return Ok(());
             }
-            if owner_spoke {
-                let mut word = [0];
-                let spoken = stdin().read(&mut word).unwrap_or(0);
-                if spoken == 0 || word[0] != DETACH {
-                    return Ok(());
-                }
-                owner = None;
-            }
+            owner = None;
         }
-        Ok(())
+        if asked
+            && let Ok((stream, _)) = listener.accept()
+            && let Err(error) = answer(stream, nodes)
+        {
+            eprintln!("a request failed: {error:#}");
+        }
     }
+    Ok(())
+}
 
-    /// Kills PID 1 and with it everything in the node; returns when all of it is gone.
-    fn kill(mut self) -> Result<()> {
-        self.init.kill().context("killing PID 1 of the node")?;
-        self.init.wait().context("waiting for the node's processes to end")?;
-        Ok(())
-    }
+fn answer(mut stream: UnixStream, nodes: &mut Nodes<'_>) -> Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let outcome = match read_line(&mut BufReader::new(&stream))? {
+        NodeRequest::Start { node } => nodes.start(&node),
+        NodeRequest::Kill { node } => nodes.kill(&node),
+    };
+    let reply = outcome.map_or_else(|error| Reply::Failed(format!("{error:#}")), |()| Reply::Ready);
+    write_line(&mut stream, &reply)
 }
 
 /// Leaves namespaces for new ones.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cluster::{Cluster, ClusterName, Mode, Options, Signal};
 use rustix::process::{Pid, kill_process};
-use support::{Traces, eventually, recorded_pid, unique_name, up};
+use support::{Traces, eventually, recorded_init, recorded_supervisor, unique_name, up};
 
 /// From the death of a process to the end of the last trace.
 /// A second or two, but the machine may be busy with other clusters.
@@ -80,7 +80,7 @@ fn the_owner_is_killed() {
 fn the_owner_is_interrupted_while_the_cluster_comes_up() {
     let name = unique_name("early");
     let owner = start_owner(&name);
-    eventually("the node begins", Duration::from_secs(1200), || recorded_pid(&name, "init").is_some());
+    eventually("the node begins", Duration::from_secs(1200), || recorded_init(&name).is_some());
     let cluster = Cluster::open(&name).unwrap();
     eventually("the components begin", SECONDS, || cluster.service_running("kube-apiserver").unwrap_or(false));
     let traces = Traces::of(&cluster);
@@ -95,14 +95,14 @@ fn the_supervisor_is_killed_and_the_next_up_sweeps() {
     options.mode = Mode::Detached;
     let first = Cluster::up(&options, &mut |_| {}).unwrap();
     let traces = Traces::of(&first);
-    signal(recorded_pid(&name, "supervisor").unwrap(), Signal::KILL);
+    signal(recorded_supervisor(&name).unwrap(), Signal::KILL);
     eventually("every process dies with the supervisor", SECONDS, || traces.processes().is_empty());
     // Its directory and cgroups are left, unless a test beside this one has swept them already: any `up` does.
 
     let second = Cluster::up(&options, &mut |_| {}).unwrap();
     assert!(second.status().unwrap().node_ready);
     let traces = Traces::of(&second);
-    signal(recorded_pid(&name, "supervisor").unwrap(), Signal::KILL);
+    signal(recorded_supervisor(&name).unwrap(), Signal::KILL);
     eventually("every process dies with the supervisor", SECONDS, || traces.processes().is_empty());
     assert!(!Cluster::list().unwrap().contains(&name));
     traces.assert_gone_within(Duration::ZERO);

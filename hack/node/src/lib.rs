@@ -1,7 +1,8 @@
-//! A real Kubernetes node with simulated accelerators and Tessera on it: what the demo shows, what `cargo xtask cluster`
-//! hands out and what the end-to-end tests run on.
+//! Real Kubernetes nodes with simulated accelerators and Tessera on them: what the demo shows, what `cargo xtask cluster`
+//! hands out and what the end-to-end tests run on. Most need one ([`SimulatedNode`]); [`SimulatedCluster`] has several.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,8 @@ mod hook;
 mod image;
 mod kernel;
 mod manifests;
+mod nodes;
+mod power;
 mod programs;
 mod release;
 
@@ -22,9 +25,10 @@ pub use agent::Agent;
 pub use hook::{hook, hook_target};
 pub use image::image;
 pub use manifests::{Manifests, helm, plain_manifests, render};
+pub use nodes::SimulatedCluster;
 pub use release::{NAMESPACE, Release, chart};
 
-/// The simulated hardware, in the cluster's run directory, so that it ends with the cluster.
+/// The simulated hardware, in the node's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";
 
 /// Everything of Tessera that an admin installs before the agent. Read when it is needed: what renders them is built with
@@ -46,11 +50,7 @@ impl SimulatedNode {
     /// As [`Cluster::up`]; nothing is left behind then.
     pub fn up(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
         let node = Self { by_chart: false, ..Self::bare(options, profile, report)? };
-        for name in MANIFESTS {
-            let path = manifests::directory().join(name);
-            let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-            node.cluster.apply(&manifest)?;
-        }
+        install_manifests(&node.cluster)?;
         Ok(node)
     }
 
@@ -62,20 +62,27 @@ impl SimulatedNode {
     pub fn bare(options: &Options, profile: &str, report: &mut dyn FnMut(&Progress)) -> Result<Self> {
         let profile = Profile::named_or_at(profile)?;
         let library = simulated_hardware::library()?;
-        let cluster = Cluster::up(options, report)?;
-        let machine = Machine::create(&cluster.run_directory().join(HARDWARE), &profile, &library)?;
-        cuda::install(&machine)?;
-        Ok(Self { cluster, machine, by_chart: true })
+        Self::equip(Cluster::up(options, report)?, &profile, &library, true)
     }
 
-    /// A node that was started elsewhere, or earlier.
+    /// Gives the node from which a cluster is seen its hardware.
+    fn equip(cluster: Cluster, profile: &Profile, library: &Path, by_chart: bool) -> Result<Self> {
+        let machine = Machine::create(&cluster.run_directory().join(HARDWARE), profile, library)?;
+        cuda::install(&machine)?;
+        Ok(Self { cluster, machine, by_chart })
+    }
+
+    /// A node that was started elsewhere, or earlier: the first of its cluster.
     pub fn open(name: &ClusterName) -> Result<Self> {
-        let cluster = Cluster::open(name)?;
+        Self::opened(Cluster::open(name)?)
+    }
+
+    fn opened(cluster: Cluster) -> Result<Self> {
         let machine = Machine::open(&cluster.run_directory().join(HARDWARE))?;
         Ok(Self { cluster, machine, by_chart: false })
     }
 
-    /// The cluster below.
+    /// The cluster below, seen from this node.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -85,14 +92,15 @@ impl SimulatedNode {
         &self.machine
     }
 
-    /// Ends it and removes all that is left of it.
+    /// Ends its cluster and removes all that is left of it.
     pub fn down(self) -> Result<()> {
         self.cluster.down()
     }
 
-    /// The published ResourceSlices.
+    /// The ResourceSlices that are published for this node.
     pub fn slices(&self) -> Result<Vec<Value>> {
-        let list = self.cluster.kubectl_output(&["get", "resourceslices", "-o", "json"])?;
+        let of_node = format!("--field-selector=spec.nodeName={}", self.cluster.node_name());
+        let list = self.cluster.kubectl_output(&["get", "resourceslices", "-o", "json", &of_node])?;
         let mut list: Value = serde_json::from_str(&list).context("kubectl's list of slices")?;
         Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
@@ -118,4 +126,14 @@ impl SimulatedNode {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Installs everything of Tessera but the agent.
+fn install_manifests(cluster: &Cluster) -> Result<()> {
+    for name in MANIFESTS {
+        let path = manifests::directory().join(name);
+        let manifest = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        cluster.apply(&manifest)?;
+    }
+    Ok(())
 }

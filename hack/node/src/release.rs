@@ -17,13 +17,14 @@ const DAEMON_SET: &str = "daemonset/tessera-agent";
 /// What the chart is told on every simulated node.
 const VALUES: &str = include_str!("release/values.yaml");
 
-/// The chart on a node, as an admin installs it: the agent is a pod of the image that is shipped.
+/// The chart on a cluster, as an admin installs it: the agent is a pod of the image that is shipped. What is said of one
+/// agent is said of that of the node from which the cluster is seen.
 pub struct Release<'a> {
     cluster: &'a Cluster,
 }
 
 impl SimulatedNode {
-    /// The chart on this node, installed or not.
+    /// The chart on this node's cluster, installed or not.
     pub fn release(&self) -> Release<'_> {
         Release { cluster: self.cluster() }
     }
@@ -39,7 +40,10 @@ impl Release<'_> {
     /// Installs the chart, or upgrades what is installed, with these values (`offer={groups}`), as Helm's `--set` reads
     /// them. Returns before the agent runs; see [`Release::wait_until_ready`].
     pub fn install(&self, settings: &[&str]) -> Result<()> {
-        self.cluster.load_image(&crate::image()?)?;
+        let image = crate::image()?;
+        for node in self.cluster.node_names() {
+            self.cluster.seen_from(node)?.load_image(&image)?;
+        }
         let values = self.cluster.run_directory().join("values.yaml");
         fs::write(&values, VALUES).with_context(|| format!("writing {}", values.display()))?;
         self.upgrade(&["--install", "--create-namespace", "--values", "/run/cluster/values.yaml"], settings)
@@ -69,7 +73,8 @@ impl Release<'_> {
         self.cluster.helm_output(&["uninstall", RELEASE, "--namespace", NAMESPACE]).map(drop)
     }
 
-    /// Waits until the agent of the last release is registered and has published, and the one before it has gone.
+    /// Waits until the agents of the last release, on all nodes, are registered and have published, and those before them
+    /// have gone.
     pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
         let timeout = format!("--timeout={}s", timeout.as_secs());
         let arguments = ["rollout", "status", DAEMON_SET, "--namespace", NAMESPACE, &timeout];

@@ -2,10 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use cluster::ClusterName;
-use simulated_node::SimulatedNode;
 
-use crate::clusters::DEFAULT_NAME;
+use crate::clusters::NodeOf;
 
 /// Which machine, and what to do with it.
 #[derive(Debug, Args)]
@@ -28,11 +26,11 @@ Examples:
   cargo xtask hardware mig 0 destroy 2
   cargo xtask hardware process 0 start pid=7 gi=2 ci=0   in the way of a destroy; `process 0 stop pid=7` ends it
   cargo xtask hardware record on                         then `calls` shows what NVML was asked
-  cargo xtask hardware reboot                            instances, processes and modes are gone")]
+  cargo xtask hardware reboot                            instances, processes and modes are gone
+  cargo xtask hardware --node node-2 set 3 lost=true     of another node than the first")]
 pub(crate) struct Options {
-    /// The cluster.
-    #[arg(long, default_value = DEFAULT_NAME)]
-    name: ClusterName,
+    #[command(flatten)]
+    of: NodeOf,
     /// `list`, `set [GPU] FIELD=VALUE...`, `event GPU TYPE=DATA`, `mig GPU ...`, `process GPU ...`, `reset GPU`, `reboot`,
     /// `record on` (or `off`) or `calls`; a GPU is an index, a UUID or a PCI address.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
@@ -40,7 +38,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let said = SimulatedNode::open(&options.name)?.machine().run(&options.words)?;
+    let said = options.of.with(|node| Ok(node.machine().run(&options.words)?))?;
     if !said.is_empty() {
         println!("{}", said.trim_end());
     }

@@ -46,10 +46,10 @@ enum Command {
     Image(image::Options),
     /// Render the chart into deploy/manifests.
     Manifests,
-    /// Start, look at and end one-node clusters.
+    /// Start, look at and end clusters of one or more nodes.
     #[command(subcommand)]
     Cluster(clusters::Command),
-    /// Look at and change the simulated hardware of a running cluster.
+    /// Look at and change the simulated hardware of a running cluster's node.
     Hardware(hardware::Options),
 }
 

@@ -1,7 +1,7 @@
 //! PID 1 of a node: makes the node's surroundings, then starts services on request and reaps what dies.
 
 use std::fs;
-use std::io::{BufReader, stdin, stdout};
+use std::io::{BufReader, ErrorKind, stdin, stdout};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
+use super::node::Birth;
 use super::services::Services;
-use super::{Reply, devices, leave, mounts, network};
-use crate::control::{Request, read_line, write_line};
-use crate::layout::RunDirectory;
-use crate::record::Spec;
+use super::{boot_id, devices, leave, mounts, network};
+use crate::control::{Reply, Request, read_line, write_line};
 
 /// How long a request may take to arrive. PID 1 waits for nobody else.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,8 +24,8 @@ const BEAT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Runs PID 1. Returns only when the supervisor is gone, and the node goes with it.
 pub fn run() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("tying PID 1 to the supervisor")?;
-    let spec: Spec = read_line(&mut BufReader::with_capacity(1, stdin().lock()))?;
-    let listener = match furnish(&spec) {
+    let birth: Birth = read_line(&mut BufReader::with_capacity(1, stdin().lock()))?;
+    let listener = match furnish(&birth) {
         Ok(listener) => listener,
         Err(error) => return write_line(&mut stdout(), &Reply::Failed(format!("{error:#}"))),
     };
@@ -35,20 +34,27 @@ pub fn run() -> Result<()> {
 }
 
 /// Everything that must be there before the first service. Returns the socket that requests come in on.
-fn furnish(spec: &Spec) -> Result<UnixListener> {
-    let directory = RunDirectory::of(&spec.cluster);
+fn furnish(birth: &Birth) -> Result<UnixListener> {
+    let Birth { node, directory, first } = birth;
     let socket = directory.control_socket();
+    // That of the node before it went away.
+    if let Err(error) = fs::remove_file(&socket)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("removing {}", socket.display()));
+    }
     let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
     leave(UnshareFlags::NEWNS | UnshareFlags::NEWNET).context("making mount and network namespaces")?;
-    let binds = mounts::open_sources(&spec.node.binds)?;
-    mounts::isolate(&directory)?;
+    let binds = mounts::open_sources(&node.binds)?;
+    mounts::isolate(directory)?;
+    boot_id::renew()?;
     devices::furnish()?;
     for (source, bind) in &binds {
         mounts::bind(source, &bind.target)?;
     }
     mounts::protect_host()?;
     mounts::share()?;
-    network::furnish(&spec.node.address)?;
+    network::furnish(first.then_some(node.address.as_str()))?;
     fs::write(format!("{}/resolv.conf", crate::layout::INSIDE), "").context("writing resolv.conf")?;
     Ok(listener)
 }

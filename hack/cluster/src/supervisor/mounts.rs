@@ -20,7 +20,7 @@ pub(super) fn open_sources(binds: &[Bind]) -> Result<Vec<(OwnedFd, &Bind)>> {
     binds.iter().map(|bind| Ok((open_path(&bind.source)?, bind))).collect()
 }
 
-fn open_path(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_path(path: &Path) -> Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("opening {}", path.display()))
 }

@@ -63,7 +63,7 @@ pub struct Traces {
 
 impl Traces {
     pub fn of(cluster: &Cluster) -> Self {
-        let namespace = format!("/proc/{}/ns/pid", recorded_pid(cluster.name(), "init").unwrap());
+        let namespace = format!("/proc/{}/ns/pid", recorded_init(cluster.name()).unwrap());
         let pids = fs::read_link(&namespace).unwrap();
         let traces = Self { name: cluster.name().clone(), pids, _namespace: fs::File::open(namespace).unwrap() };
         assert!(!traces.processes().is_empty(), "a living cluster must show, or this looks in the wrong place");
@@ -99,11 +99,28 @@ impl Traces {
     }
 }
 
-/// A process id out of the record in the run directory: `supervisor` or `init`.
-pub fn recorded_pid(name: &ClusterName, who: &str) -> Option<i32> {
+/// The supervisor's process id, out of the record in the run directory.
+pub fn recorded_supervisor(name: &ClusterName) -> Option<i32> {
+    pid_of(&record(name)?["supervisor"])
+}
+
+/// That of the first node's PID 1.
+pub fn recorded_init(name: &ClusterName) -> Option<i32> {
+    recorded_init_of(name, cluster::NODE)
+}
+
+/// That of the PID 1 of a node.
+pub fn recorded_init_of(name: &ClusterName, node: &str) -> Option<i32> {
+    pid_of(&record(name)?["inits"][node])
+}
+
+fn record(name: &ClusterName) -> Option<serde_json::Value> {
     let text = fs::read(format!("/run/tessera-clusters/{name}/cluster.json")).ok()?;
-    let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    record[who]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    Some(serde_json::from_slice(&text).unwrap())
+}
+
+fn pid_of(process: &serde_json::Value) -> Option<i32> {
+    process["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
 }
 
 fn entries(directory: &Path) -> Vec<String> {

@@ -30,7 +30,7 @@ impl Agent<'_> {
         })
     }
 
-    /// Takes it off the node. One that is to be killed is frozen first, so that it does nothing more while its pod is taken
+    /// Takes it off the node, and its like off all others. One that is to be killed is frozen first, so that it does nothing more while its pod is taken
     /// away: the kubelet would start a container that is only killed again at once.
     pub(super) fn stop_pod(&self, signal: Signal) -> Result<String> {
         let pod = self.pods()?.pop().context("there is no agent")?;
@@ -50,8 +50,10 @@ impl Agent<'_> {
         Ok(if killed { "signal 9".to_owned() } else { "its pod is gone".to_owned() })
     }
 
+    /// Of this node.
     fn pods(&self) -> Result<Vec<Value>> {
-        let list = ["get", "pods", "--namespace", NAMESPACE, "-o", "json"];
+        let of_node = format!("--field-selector=spec.nodeName={}", self.node.cluster.node_name());
+        let list = ["get", "pods", "--namespace", NAMESPACE, "-o", "json", &of_node];
         let mut list: Value =
             serde_json::from_str(&self.node.cluster.kubectl_output(&list)?).context("kubectl's list")?;
         Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
