@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cluster::{ClusterName, KubernetesVersion, Options};
-use simulated_node::SimulatedNode;
+use simulated_node::{SimulatedCluster, SimulatedNode};
 
 pub use calls::Calls;
 pub use events::NodeEvent;
@@ -83,23 +83,35 @@ pub fn bare(name: &str, hardware: &str) -> SimulatedNode {
     node_of(name, hardware, &[], SimulatedNode::bare)
 }
 
+/// Several nodes, one for each machine of `hardware`, on which nothing of Tessera is installed.
+pub fn bare_nodes(name: &str, hardware: &[&str]) -> SimulatedCluster {
+    let options = Options { nodes: hardware.len().try_into().unwrap(), ..options(name, &[]) };
+    SimulatedCluster::bare(&options, hardware, &mut reported()).unwrap()
+}
+
 type Up = fn(&Options, &str, &mut dyn FnMut(&cluster::Progress)) -> anyhow::Result<SimulatedNode>;
 
 fn node_of(name: &str, hardware: &str, gates: &[&str], up: Up) -> SimulatedNode {
+    up(&options(name, gates), hardware, &mut reported()).unwrap()
+}
+
+fn options(name: &str, gates: &[&str]) -> Options {
     // Two runs on one machine keep apart by their process ids.
     let name: ClusterName = format!("{name}-{}", std::process::id()).parse().unwrap();
-    let mut last = String::new();
     let feature_gates = gates.iter().map(|gate| ((*gate).to_owned(), false)).collect();
-    let options = Options { version: kubernetes(), feature_gates, ..Options::new(name) };
-    up(&options, hardware, &mut |step| {
+    Options { version: kubernetes(), feature_gates, ..Options::new(name) }
+}
+
+fn reported() -> impl FnMut(&cluster::Progress) {
+    let mut last = String::new();
+    move |step| {
         let step = step.to_string();
         // The beginning tells the step, the rest the seconds.
         if step.get(..12) != last.get(..12) {
             eprintln!("{step}");
         }
         last = step;
-    })
-    .unwrap()
+    }
 }
 
 /// Waits until `check` gives a value. `what` says in the failure's text what did not come.

@@ -8,7 +8,7 @@ use testkit::{Claim, cdi_specs};
 
 use crate::{PATIENCE, claim, container, eventually, one_gpu, pod, within};
 
-/// A namespace for one test. Everything in it is removed when it goes, so that the devices are free again.
+/// A namespace for one test, on one node: its pods run there, and that is whose files it looks at. Everything in it is removed when it goes, so that the devices are free again.
 pub struct Team<'a> {
     node: &'a SimulatedNode,
     namespace: String,
@@ -43,6 +43,10 @@ impl<'a> Team<'a> {
     fn placed(&self, object: &Value) -> Value {
         let mut object = object.clone();
         object["metadata"]["namespace"] = json!(self.namespace);
+        let cluster = self.node.cluster();
+        if object["kind"] == "Pod" && cluster.node_names().len() > 1 {
+            object["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": cluster.node_name()});
+        }
         object
     }
 
@@ -181,11 +185,12 @@ impl<'a> Team<'a> {
         Claim::new(claim).namespace(&self.namespace).uid(&self.uid_of(claim))
     }
 
-    /// Creates a claim and gives it a device as the scheduler would, but without a pod.
+    /// Creates a claim and gives it a device of the node as the scheduler would, but without a pod.
     #[track_caller]
     pub fn allocate(&self, name: &str, device: &str) -> Claim {
         self.apply(&[claim(name, &one_gpu())]);
-        let result = json!({"request": "gpu", "driver": Claim::DRIVER, "pool": Claim::POOL, "device": device});
+        let pool = format!("{}/{}", self.node.cluster().node_name(), Claim::DRIVER);
+        let result = json!({"request": "gpu", "driver": Claim::DRIVER, "pool": pool, "device": device});
         let status = json!({"status": {"allocation": {"devices": {"results": [result]}}}}).to_string();
         self.kubectl(&["patch", "resourceclaim", name, "--subresource=status", "--type=merge", "-p", &status]);
         self.named(name)
@@ -206,7 +211,12 @@ impl<'a> Team<'a> {
 
     /// The CDI spec and the record of a claim on the node, those that are there.
     pub fn files_of(&self, uid: &str) -> Vec<PathBuf> {
-        let root = self.node.cluster().node_root();
+        Self::files_on(self.node, uid)
+    }
+
+    /// The same on any node.
+    pub fn files_on(node: &SimulatedNode, uid: &str) -> Vec<PathBuf> {
+        let root = node.cluster().node_root();
         let directories =
             ["run/cdi", "run/tessera/gpu.nvidia.com", "run/tessera/tpu.google.com"].map(|path| root.join(path));
         let entries = directories.iter().flat_map(|path| std::fs::read_dir(path).into_iter().flatten().flatten());

@@ -3,34 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Calls, Newest, PATIENCE, Team, Traffic, bare, eventually, request_of};
+use e2e::{PATIENCE, Team, Traffic, bare, eventually, request_of};
 use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedNode};
-use testkit::Claim;
 
 use crate::examples::{folders, run};
+use crate::registered::Registered;
 
 /// So many claims take turns, so that each stays prepared for a while.
 const CLAIMS: usize = 4;
-
-/// The agent that registered last.
-struct Registered<'a> {
-    node: &'a SimulatedNode,
-    connected: Option<(String, Calls)>,
-    /// In the order in which they came.
-    agents: Vec<String>,
-}
-
-impl Newest for Registered<'_> {
-    fn calls(&mut self) -> &Calls {
-        let newest = self.node.release().newest(Claim::DRIVER).expect("no agent has registered");
-        if self.connected.as_ref().is_none_or(|(instance, _)| *instance != newest) {
-            self.agents.push(newest.clone());
-            self.connected = Some((newest.clone(), Calls::to(self.node, Some(&newest))));
-        }
-        &self.connected.as_ref().unwrap().1
-    }
-}
 
 fn agent_pods(node: &SimulatedNode) -> Vec<Value> {
     let pods = node.cluster().kubectl_output(&["get", "pods", "--namespace", NAMESPACE, "-o", "json"]).unwrap();
@@ -72,7 +53,7 @@ fn a_node_is_served_upgraded_and_rolled_back_without_a_failed_prepare() {
     let over = AtomicBool::new(false);
     let (traffic, agents) = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| {
-            let mut newest = Registered { node: &node, connected: None, agents: Vec::new() };
+            let mut newest = Registered::on(&node);
             (Traffic::until(&over, &claims, &mut newest), newest.agents)
         });
         let changes = scope.spawn(|| {

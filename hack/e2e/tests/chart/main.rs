@@ -7,5 +7,7 @@ mod admission;
 mod examples;
 mod flags;
 mod installation;
+mod nodes;
+mod registered;
 mod rendering;
 mod server;
