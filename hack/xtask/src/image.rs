@@ -37,8 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (archive, bill) = make(&root, &target, options.debug)?;
     let mebibytes = archive.size as f64 / f64::from(1 << 20);
     println!("{}:{}  {}  {mebibytes:.1} MiB", images::AGENT, images::version(), archive.digest);
-    if archive.size > LIMIT && !options.debug {
-        bail!("the image holds {mebibytes:.1} MiB, and may hold {} MiB", LIMIT >> 20);
+    if !options.debug {
+        check_size(archive.size)?;
     }
     if options.twice {
         heading("Building them once more");
@@ -56,6 +56,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let path = output.join(format!("{name}.{ending}"));
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Every node downloads it, and keeps it.
+fn check_size(bytes: u64) -> Result<()> {
+    if bytes > LIMIT {
+        bail!("the image holds {:.1} MiB, and may hold {} MiB", bytes as f64 / f64::from(1 << 20), LIMIT >> 20);
     }
     Ok(())
 }
@@ -94,4 +102,16 @@ fn flags_of(root: &Path, target: &Path, more: Option<&str>) -> OsString {
         flags.push(flag);
     }
     flags.join(std::ffi::OsStr::new("\u{1f}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_too_large_is_refused_with_its_size() {
+        assert!(check_size(LIMIT).is_ok());
+        let refused = check_size(LIMIT + (1 << 19)).unwrap_err().to_string();
+        assert_eq!(refused, "the image holds 30.5 MiB, and may hold 30 MiB");
+    }
 }
