@@ -45,7 +45,7 @@ pub use image::{DYNAMIC, IMAGE};
 pub use kubeconfig::Identity;
 pub use name::ClusterName;
 pub use options::{MOST_NODES, Mode, NODE, Options};
-pub use parts::{Building, Parts, cache_directory};
+pub use parts::{Building, Parts, cache_directory, openapi};
 pub use progress::Progress;
 pub use record::Bind;
 pub use rustix::process::Signal;

@@ -5,6 +5,7 @@
 
 mod build;
 mod cache;
+mod openapi;
 mod recipe;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use build::run as build_program;
 pub(crate) use cache::Cache;
+pub use openapi::openapi;
 
 use crate::image;
 use crate::version::KubernetesVersion;

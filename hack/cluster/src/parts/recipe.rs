@@ -71,12 +71,18 @@ fn plain(name: &'static str, expected_seconds: u64) -> Recipe {
     }
 }
 
-fn kubernetes(version: KubernetesVersion) -> Result<Recipe> {
+/// The file that pins a version of Kubernetes, and the patch version in it.
+pub(super) fn pinned(version: KubernetesVersion) -> Result<(String, String)> {
     let modfile = format!("{version}.mod");
     let path = source_directory("kubernetes").join(&modfile);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let pinned = required_version(&text, "k8s.io/kubernetes")
         .with_context(|| format!("{} does not require k8s.io/kubernetes", path.display()))?;
+    Ok((modfile, pinned.to_owned()))
+}
+
+fn kubernetes(version: KubernetesVersion) -> Result<Recipe> {
+    let (modfile, pinned) = pinned(version)?;
     let (major, minor) = version.as_str().split_once('.').unwrap_or_default();
     let package = "k8s.io/component-base/version";
     Ok(Recipe {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use clap::CommandFactory;
-use simulated_node::render;
 use tessera_agent::cli::Arguments;
+
+use crate::schemas::render;
 
 /// Every value that becomes a variable of the agent's environment.
 const EVERYTHING: &[&str] = &[

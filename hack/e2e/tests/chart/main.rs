@@ -10,4 +10,5 @@ mod installation;
 mod nodes;
 mod registered;
 mod rendering;
+mod schemas;
 mod server;

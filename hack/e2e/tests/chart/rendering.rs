@@ -1,6 +1,8 @@
 //! What Helm makes of the chart.
 
-use simulated_node::{chart, helm, plain_manifests, render};
+use simulated_node::{chart, helm, plain_manifests};
+
+use crate::schemas::render;
 
 #[test]
 fn the_chart_lints() {

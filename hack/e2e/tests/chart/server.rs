@@ -4,9 +4,10 @@ use std::fs;
 
 use e2e::bare;
 use serde_json::Value;
-use simulated_node::{NAMESPACE, SimulatedNode, render};
+use simulated_node::{NAMESPACE, SimulatedNode};
 
 use crate::examples::{folders, manifests};
+use crate::schemas::render;
 
 /// What it says of some objects that it is not to keep: nothing but that it would take each, and no warning.
 fn ask(node: &SimulatedNode, what: &str, manifest: &str) {
