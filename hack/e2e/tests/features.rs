@@ -40,6 +40,13 @@ fn name_namespace(node: &SimulatedNode) {
     fs::write(&path, config.to_string()).unwrap();
 }
 
+/// The rights that flags of the agent need. The chart brings them with the values that need them.
+fn give_rights(node: &SimulatedNode, manifests: &[&str]) {
+    for manifest in manifests.iter().filter(|_| !e2e::by_chart()) {
+        node.cluster().apply(manifest).unwrap();
+    }
+}
+
 fn object(node: &SimulatedNode, arguments: &[&str]) -> Option<Value> {
     let arguments: Vec<_> = arguments.iter().copied().chain(["-o", "json"]).collect();
     serde_json::from_str(&node.cluster().kubectl_output(&arguments).ok()?).ok()
@@ -64,9 +71,8 @@ fn pods_choose_a_node_by_the_labels_of_its_gpus() {
     let node = e2e::without_agent("features", "dgx-h100");
     let name = node.cluster().node_name();
     name_namespace(&node);
-    for manifest in [NODE_LABELS, NODE_FEATURE_KIND, NODE_FEATURES] {
-        node.cluster().apply(manifest).unwrap();
-    }
+    node.cluster().apply(NODE_FEATURE_KIND).unwrap();
+    give_rights(&node, &[NODE_LABELS, NODE_FEATURES]);
     e2e::start_agent(&node, &["--feature-labels", "node"]);
     eventually("labels", || (label(&node, PRODUCT)? == H100).then_some(()));
     assert_eq!(label(&node, "nvidia.com/gpu.machine").as_deref(), Some("DGXH100"));
@@ -135,7 +141,7 @@ fn allocatable(node: &SimulatedNode, resource: &str) -> Option<u32> {
 fn a_label_chooses_what_a_node_offers_while_pods_run() {
     let node = e2e::without_agent("config-by-label", "dgx-h100");
     let name = node.cluster().node_name().to_owned();
-    node.cluster().apply(CONFIG_BY_LABEL).unwrap();
+    give_rights(&node, &[CONFIG_BY_LABEL]);
     let configs = node.cluster().run_directory().join("configs");
     fs::create_dir(&configs).unwrap();
     fs::write(configs.join("plain"), "version: v1\n").unwrap();
@@ -166,7 +172,8 @@ fn a_label_chooses_what_a_node_offers_while_pods_run() {
     wait("nvidia.com/gpu", 7);
     choose("broken");
     let event = e2e::NodeEvent::wait(&node, "DevicePluginConfigRefused", "flags.migStrategy");
-    assert!(event.note.contains("/run/cluster/configs/broken"), "{event:?}");
+    let directory = if e2e::by_chart() { "/etc/tessera/device-plugin" } else { "/run/cluster/configs" };
+    assert!(event.note.contains(&format!("{directory}/broken")), "{event:?}");
     wait("nvidia.com/gpu.shared", 4);
     node.cluster().kubectl_output(&["label", "node", &name, &format!("{CONFIG}-")]).unwrap();
     wait("nvidia.com/gpu", 8);

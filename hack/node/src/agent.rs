@@ -1,4 +1,5 @@
 mod pod;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

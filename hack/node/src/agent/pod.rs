@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cluster::Signal;
 use serde_json::Value;
 
-use super::{AT_WORK, Agent, STARTED, of_each_driver};
+use super::{AT_WORK, Agent, STARTED, of_each_driver, values};
 use crate::release::NAMESPACE;
 
 /// With an image to load and a pod to make, on a busy machine.
@@ -21,7 +21,7 @@ impl Agent<'_> {
     pub(super) fn start_pod(&self, arguments: &[&str]) -> Result<()> {
         let release = self.node.release();
         let earlier: Vec<String> = release.logs().into_iter().map(|log| log.uid).collect();
-        let settings = settings(arguments)?;
+        let settings = values::of(arguments, self.node.cluster.run_directory())?;
         release.install(&settings.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.wait(START, "no agent has started", || {
             let new = release.logs().into_iter().filter(|log| !earlier.contains(&log.uid));
@@ -81,41 +81,5 @@ impl Agent<'_> {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
-    }
-}
-
-/// The chart's values for flags of the agent.
-fn settings(arguments: &[&str]) -> Result<Vec<String>> {
-    let mut settings = Vec::new();
-    let mut offered = Vec::new();
-    for pair in arguments.chunks(2) {
-        let [flag, value] = pair else { bail!("{pair:?}: a flag and its value") };
-        // A comma ends a value of Helm's.
-        let plain = value.replace(',', "\\,");
-        match *flag {
-            "--offer" => offered.push(*value),
-            "--rescan" => settings.push(format!("agent.rescan={plain}")),
-            "--reconcile" => settings.push(format!("agent.reconcile={plain}")),
-            "--log" => settings.push(format!("agent.log.filter={plain}")),
-            _ => bail!("{flag}: it is not known here what the chart calls it"),
-        }
-    }
-    if !offered.is_empty() {
-        settings.push(format!("offer={{{}}}", offered.join(",")));
-    }
-    Ok(settings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_have_values_in_the_chart() {
-        let flags =
-            ["--rescan", "0.5", "--log", "info,a=debug", "--offer", "partitions,groups", "--offer", "passthrough"];
-        let wanted = ["agent.rescan=0.5", "agent.log.filter=info\\,a=debug", "offer={partitions,groups,passthrough}"];
-        assert_eq!(settings(&flags).unwrap(), wanted);
-        assert!(settings(&["--no-such-flag", "1"]).is_err() && settings(&["--rescan"]).is_err());
     }
 }
