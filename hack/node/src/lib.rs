@@ -26,7 +26,7 @@ pub use hook::{hook, hook_target};
 pub use image::image;
 pub use manifests::{Manifests, helm, plain_manifests, render};
 pub use nodes::SimulatedCluster;
-pub use release::{NAMESPACE, Release, chart};
+pub use release::{NAMESPACE, Previous, Release, chart};
 
 /// The simulated hardware, in the node's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";

@@ -1,13 +1,16 @@
 mod logs;
+mod previous;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::Cluster;
 
 use crate::SimulatedNode;
+
+pub use previous::Previous;
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "tessera-system";
@@ -40,22 +43,26 @@ impl Release<'_> {
     /// Installs the chart, or upgrades what is installed, with these values (`offer={groups}`), as Helm's `--set` reads
     /// them. Returns before the agent runs; see [`Release::wait_until_ready`].
     pub fn install(&self, settings: &[&str]) -> Result<()> {
-        let image = crate::image()?;
-        for node in self.cluster.node_names() {
-            self.cluster.seen_from(node)?.load_image(&image)?;
-        }
-        let values = self.cluster.run_directory().join("values.yaml");
-        fs::write(&values, VALUES).with_context(|| format!("writing {}", values.display()))?;
-        self.upgrade(&["--install", "--create-namespace", "--values", "/run/cluster/values.yaml"], settings)
+        self.load(&crate::image()?)?;
+        self.install_chart(&chart()?, VALUES, settings)
+    }
+
+    fn load(&self, image: &Path) -> Result<()> {
+        self.cluster.node_names().iter().try_for_each(|node| self.cluster.seen_from(node)?.load_image(image))
+    }
+
+    fn install_chart(&self, chart: &Path, values: &str, settings: &[&str]) -> Result<()> {
+        let path = self.cluster.run_directory().join("values.yaml");
+        fs::write(&path, values).with_context(|| format!("writing {}", path.display()))?;
+        self.upgrade(chart, &["--install", "--create-namespace", "--values", "/run/cluster/values.yaml"], settings)
     }
 
     /// Changes these values of what is installed, and no others.
     pub fn change(&self, settings: &[&str]) -> Result<()> {
-        self.upgrade(&["--reuse-values"], settings)
+        self.upgrade(&chart()?, &["--reuse-values"], settings)
     }
 
-    fn upgrade(&self, how: &[&str], settings: &[&str]) -> Result<()> {
-        let chart = chart()?;
+    fn upgrade(&self, chart: &Path, how: &[&str], settings: &[&str]) -> Result<()> {
         let chart = chart.to_str().context("the repository's path is not UTF-8")?;
         let mut arguments = vec!["upgrade", RELEASE, chart, "--namespace", NAMESPACE];
         arguments.extend(how);

@@ -9,6 +9,7 @@ mod hardware;
 mod image;
 mod manifests;
 mod prerequisites;
+mod previous;
 mod report;
 mod simulate;
 mod specs;

@@ -9,11 +9,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use cluster::KubernetesVersion;
+use simulated_node::Previous;
 
 use crate::clusters::Installation;
 use crate::report::heading;
 use crate::tally::Tally;
-use crate::{builds, check, prerequisites, specs};
+use crate::{builds, check, prerequisites, previous, specs};
 
 /// Which tests.
 #[derive(Debug, Args)]
@@ -26,6 +27,10 @@ pub(crate) struct Options {
     /// How the agent of the end-to-end tests gets onto their nodes.
     #[arg(long, value_enum, default_value = "process", value_name = "HOW")]
     install: Installation,
+    /// Also upgrade from the chart and the agent of this revision and go back to them; they are built first, in minutes.
+    /// `--previous HEAD~1 from_the_previous_revision` does nothing else.
+    #[arg(long, value_name = "REVISION")]
+    previous: Option<String>,
 }
 
 /// How many tests run at once: most without a cluster wait for the agent's own timeouts rather than compute, while each
@@ -45,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     heading("Building what the tests run");
     builds::programs()?;
+    let previous = options.previous.as_deref().map(previous::build).transpose()?;
     let written = crate::root()?.join("target/cdi-specs");
     if written.exists() {
         fs::remove_dir_all(&written).with_context(|| format!("cannot empty {}", written.display()))?;
@@ -54,10 +60,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     heading("Tests without a cluster");
     let mut arguments = vec!["--workspace"];
     arguments.extend(ON_CLUSTERS.iter().flat_map(|package| ["--exclude", *package]));
-    let mut tally = cargo_test(&arguments, options, WITHOUT_CLUSTER, &written)?;
+    let mut tally = cargo_test(&arguments, options, WITHOUT_CLUSTER, &written, None)?;
     heading("Tests on real clusters; on a new machine Kubernetes and containerd are built first, about 12 minutes");
     let arguments: Vec<_> = ON_CLUSTERS.iter().flat_map(|package| ["--package", *package]).collect();
-    tally = tally + cargo_test(&arguments, options, WITH_CLUSTERS, &written)?;
+    tally = tally + cargo_test(&arguments, options, WITH_CLUSTERS, &written, previous.as_ref())?;
     if filter.is_none() {
         heading("What reference readers say of every CDI spec that a test wrote");
         tally = tally + specs::judge(&written)?;
@@ -75,7 +81,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Runs `cargo test`, shows what it says and counts its tests.
-fn cargo_test(arguments: &[&str], options: &Options, threads: usize, specs: &Path) -> Result<Tally> {
+fn cargo_test(
+    arguments: &[&str],
+    options: &Options,
+    threads: usize,
+    specs: &Path,
+    previous: Option<&Previous>,
+) -> Result<Tally> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--no-fail-fast"]).args(arguments).arg("--").args(&options.filter);
     command.arg(format!("--test-threads={threads}"));
@@ -83,6 +95,7 @@ fn cargo_test(arguments: &[&str], options: &Options, threads: usize, specs: &Pat
         .env("TESSERA_KUBERNETES", options.kubernetes.as_str())
         .env("TESSERA_INSTALL", options.install.word())
         .env("TESSERA_CDI_COLLECT", specs)
+        .envs(previous.map(Previous::variable))
         .current_dir(crate::root()?)
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo test")?;

@@ -1,14 +1,13 @@
 //! Tessera installed by its chart: the agent is a pod of the image that is shipped.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use e2e::{PATIENCE, Team, Traffic, bare, eventually, request_of};
+use e2e::{PATIENCE, Team, bare, eventually, request_of};
 use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedNode};
 
 use crate::examples::{folders, run};
-use crate::registered::Registered;
+use crate::registered;
 
 /// So many claims take turns, so that each stays prepared for a while.
 const CLAIMS: usize = 4;
@@ -43,34 +42,15 @@ fn a_node_is_served_upgraded_and_rolled_back_without_a_failed_prepare() {
     assert_eq!(team.gpus_seen("training", "main").len(), 1);
 
     let slices = stamps(&node);
-    let devices = node.slices().unwrap()[0]["spec"]["devices"].clone();
-    // The last devices; the scheduler gives the first ones to pods.
-    let devices = devices.as_array().unwrap().iter().rev().take(CLAIMS);
-    let devices = devices.map(|device| device["name"].as_str().unwrap());
-    let claims: Vec<_> =
-        devices.enumerate().map(|(number, device)| team.allocate(&format!("claim-{number}"), device)).collect();
-
-    let over = AtomicBool::new(false);
-    let (traffic, agents) = std::thread::scope(|scope| {
-        let traffic = scope.spawn(|| {
-            let mut newest = Registered::on(&node);
-            (Traffic::until(&over, &claims, &mut newest), newest.agents)
-        });
-        let changes = scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(1));
-            release.install(&["agent.log.filter=info\\,tessera_agent=debug"]).unwrap();
-            release.wait_until_ready(PATIENCE).unwrap();
-            // A pod besides, through the real kubelet, served by the new agent.
-            team.run_with_one_gpu("upgraded", &["devices"]);
-            release.roll_back().unwrap();
-            release.wait_until_ready(PATIENCE).unwrap();
-            team.run_with_one_gpu("rolled-back", &["devices"]);
-        });
-        let changed = changes.join();
-        over.store(true, Ordering::Relaxed);
-        let traffic = traffic.join().unwrap();
-        changed.unwrap();
-        traffic
+    let claims = registered::allocate_last(&node, &team, CLAIMS);
+    let (traffic, agents) = registered::traffic_during(&node, &claims, || {
+        release.install(&["agent.log.filter=info\\,tessera_agent=debug"]).unwrap();
+        release.wait_until_ready(PATIENCE).unwrap();
+        // A pod besides, through the real kubelet, served by the new agent.
+        team.run_with_one_gpu("upgraded", &["devices"]);
+        release.roll_back().unwrap();
+        release.wait_until_ready(PATIENCE).unwrap();
+        team.run_with_one_gpu("rolled-back", &["devices"]);
     });
     println!("{} claims prepared, by {} agents", traffic.prepared, agents.len());
     traffic.assert_whole();

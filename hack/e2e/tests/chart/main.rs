@@ -8,6 +8,7 @@ mod examples;
 mod flags;
 mod installation;
 mod nodes;
+mod previous;
 mod registered;
 mod rendering;
 mod schemas;

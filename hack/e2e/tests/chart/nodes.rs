@@ -9,7 +9,7 @@ use e2e::{PATIENCE, Team, Traffic, bare_nodes, claim, container, eventually, pod
 use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedCluster, SimulatedNode};
 
-use crate::registered::Registered;
+use crate::registered::{Registered, allocate_last};
 
 /// So many claims take turns on each node.
 const CLAIMS: usize = 2;
@@ -164,12 +164,7 @@ fn an_upgrade_rolls_over_three_nodes_and_fails_no_prepare() {
         (1..=3).zip(cluster.nodes()).map(|(number, node)| Team::new(node, &format!("team-{number}"))).collect();
     let mut claims = Vec::new();
     for (team, node) in teams.iter().zip(cluster.nodes()) {
-        // The last devices; the scheduler gives the first ones to pods.
-        let devices: Vec<_> = published(node).into_iter().rev().take(CLAIMS).collect();
-        let claims_of = devices.iter().enumerate();
-        claims.push(
-            claims_of.map(|(number, device)| team.allocate(&format!("claim-{number}"), device)).collect::<Vec<_>>(),
-        );
+        claims.push(allocate_last(node, team, CLAIMS));
         team.run_with_one_gpu("training", &["devices"]);
     }
     let over = AtomicBool::new(false);
