@@ -78,6 +78,26 @@ pub enum Problem {
     Disagreement(Box<Disagreement>),
 }
 
+impl Problem {
+    /// The field that it is about, below `parameters`. None where it is about the config as a whole.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            // No kind has a field of that name.
+            Self::Value { path, .. } if path == WHOLE => None,
+            Self::Value { path, .. }
+            | Self::Missing { path, .. }
+            | Self::UnknownField { path, .. }
+            | Self::NotOffered { path, .. }
+            | Self::ForClassAlone { path, .. } => Some(path),
+            Self::WrongDevice { .. } => None,
+            Self::Disagreement(disagreement) => Some(disagreement.path),
+        }
+    }
+}
+
+/// How a text calls a config as a whole.
+pub(crate) const WHOLE: &str = "parameters";
+
 /// Two requests of a claim for whose devices a setting has different values, where one container has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path} is {one} for request {request} and {another} for request {other}; say one, or use two claims")]
@@ -129,6 +149,16 @@ pub(crate) fn clipped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_names_the_field_that_it_is_about() {
+        let value =
+            |path: &str| Problem::Value { path: path.to_owned(), found: "1".to_owned(), allowed: "2".to_owned() };
+        let wrong = Problem::WrongDevice { request: "a".to_owned(), found: DeviceType::Gpu, wanted: DeviceType::Tpu };
+        assert_eq!(value("iommu.backendPolicy").path(), Some("iommu.backendPolicy"));
+        assert_eq!(value("parameters").path(), None);
+        assert_eq!(wrong.path(), None);
+    }
 
     #[test]
     fn a_users_word_is_clipped_and_harmless() {

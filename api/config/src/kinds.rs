@@ -54,14 +54,16 @@ impl Said {
 /// Whether a config may stand where it stands: for admission, of claims, templates and classes. Whether a claim may have
 /// what only its class can give shows when the class is known too; see [`resolve`](crate::resolve).
 ///
+/// Gives the type of the devices that the config is for.
+///
 /// `parameters` is the value of `opaque.parameters` in an entry whose `opaque.driver` is ours; entries for other drivers
 /// are not ours to judge.
 ///
 /// # Errors
 /// See [`Problem`]; never [`Problem::WrongDevice`], [`Problem::ForClassAlone`] and [`Problem::Disagreement`], which show
 /// only when devices are allocated.
-pub fn check(parameters: &Value, place: Place) -> Result<(), ConfigError> {
-    decode(parameters, place).map(drop)
+pub fn check(parameters: &Value, place: Place) -> Result<DeviceType, ConfigError> {
+    decode(parameters, place).map(|(_, said)| said.device_type())
 }
 
 /// Reads a config, of whatever kind it is, to the last field.

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use crate::Problem;
-use crate::error::{clipped, shown};
+use crate::error::{WHOLE, clipped, shown};
 
 /// A JSON object of a config, its fields read by name and strictly.
 ///
@@ -17,7 +17,7 @@ impl<'a> Object<'a> {
     pub(crate) fn of_parameters(parameters: &'a Value) -> Result<Self, Problem> {
         match parameters {
             Value::Object(fields) => Ok(Self { path: String::new(), fields }),
-            other => Err(wrong("parameters".to_owned(), other, "an object".to_owned())),
+            other => Err(wrong(WHOLE.to_owned(), other, "an object".to_owned())),
         }
     }
 

@@ -8,7 +8,7 @@ const G: &str = google::API_VERSION;
 /// What each place makes of some parameters: "good", or the reason.
 fn judged(parameters: &Value, place: Place) -> String {
     match check(parameters, place) {
-        Ok(()) => "good".to_owned(),
+        Ok(_) => "good".to_owned(),
         Err(error) => error.to_string(),
     }
 }
