@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-config", &[]),
     ("tessera-kubelet-api", &[]),
     ("tessera-policy", &[]),
+    ("tessera-admission", &["tessera-config", "tessera-policy", "tessera-vocabulary"]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),
     ("tessera-hook", &[]),
@@ -37,8 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["interruptions", "simulated-sysfs"]),
     ("nvml-wrapper", &["tessera-nvml", "fake-nvml"]),
-    ("kube", &["tessera-agent", "testkit", "bench"]),
-    ("tokio", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench", "e2e"]),
+    ("kube", &["tessera-admission", "tessera-agent", "testkit", "bench"]),
+    ("tokio", &["tessera-admission", "tessera-agent", "tessera-kubelet-api", "testkit", "bench", "e2e"]),
     ("tonic", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),
 ];
 
