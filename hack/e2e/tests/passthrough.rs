@@ -48,6 +48,11 @@ fn vfio_config(iommu: &Value) -> Value {
     json!({"opaque": {"driver": "gpu.nvidia.com", "parameters": parameters}})
 }
 
+/// The chart's policy keeps the API device from namespaces without this.
+fn may_be_privileged(team: &Team<'_>, namespace: &str) {
+    team.kubectl(&["label", "namespace", namespace, "tessera.dev/privileged-configs=true"]);
+}
+
 /// What a link below a PCI function's directory in sysfs leads to: `driver`, `iommu_group`.
 fn linked(node: &SimulatedNode, address: &str, link: &str) -> Option<String> {
     let target = fs::read_link(node.sysfs().join("bus/pci/devices").join(address).join(link)).ok()?;
@@ -125,6 +130,7 @@ fn a_claim_chooses_the_interface_and_its_class_gives_the_api_device() {
     let Some(node) = node() else { return };
     let address = "0000:52:00.0";
     let team = Team::new(node, "interfaces");
+    may_be_privileged(&team, "interfaces");
     let of_vfio = "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'vfio'";
     let launchers = json!({
         "apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "launcher.example.com"},
@@ -193,6 +199,7 @@ fn manifests_written_for_nvidias_driver_work_unchanged() {
     }
     let node = passing("nvidias-vfio");
     let team = Team::new(&node, "nvidias-vfio");
+    may_be_privileged(&team, "nvidias-vfio");
     team.apply_yaml(include_str!("manifests/nvidia-style-vfio.yaml"));
     let is_number = |text: &str| text.parse::<u32>().is_ok();
     for (pod, directory) in [("plain", "/dev/vfio/"), ("by-iommufd", "/dev/vfio/devices/vfio")] {

@@ -40,6 +40,9 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("kubernetes.serviceHost=10.0.0.1", "/kubernetes/servicePort"),
         ("drivers.tpu.topology=4by4", "/drivers/tpu/topology"),
         ("networkPolicy.apiServerPorts={}", "/networkPolicy/apiServerPorts"),
+        ("admission.webhook.failurePolicy=fail", "/admission/webhook/failurePolicy"),
+        ("admission.webhook.timeoutSeconds=31", "/admission/webhook/timeoutSeconds"),
+        ("admission.privilegedConfigs.namespaceLabel=a/b/c", "/admission/privilegedConfigs/namespaceLabel"),
         ("agent.imagee.tag=1", "imagee"),
         ("contoller.enabled=true", "contoller"),
     ] {
@@ -95,6 +98,35 @@ fn rights_are_given_with_the_flags_that_need_them() {
                 given == Some(right) || (setting.ends_with("node-feature") && right.ends_with("feature-labels"));
             assert_eq!(rendered.contains(right), wanted, "{setting}: {right}");
         }
+    }
+}
+
+#[test]
+fn what_is_judged_follows_the_drivers_and_the_values() {
+    let webhook = "admission.webhook.enabled=true";
+    let rendered = render(&[webhook, "drivers.serve={tpu}", "drivers.tpu.name=tpu.example.com"]).unwrap();
+    assert_eq!(rendered.matches("it.opaque.driver in ['tpu.example.com']").count(), 2, "configs and classes");
+    assert!(rendered.contains("it.opaque.driver.lowerAscii() in ['tpu.example.com']"));
+    for (settings, told) in [
+        (&[webhook][..], "failurePolicy: Ignore\n    timeoutSeconds: 3\n"),
+        (&[webhook, "admission.webhook.failurePolicy=Fail"], "failurePolicy: Fail\n    timeoutSeconds: 3\n"),
+        (&[webhook, "admission.webhook.exemptNamespaces={a,b}"], "values:\n            - a\n            - b\n"),
+        (
+            &["admission.privilegedConfigs.namespaceLabel=example.com/vms"],
+            "labels[?'example.com/vms'].orValue('') == 'true'",
+        ),
+    ] {
+        assert!(render(settings).unwrap().contains(told), "{settings:?}: {told}");
+    }
+    for (settings, name, there) in [
+        (&[][..], "configs.admission.tessera.dev", false),
+        (&["admission.webhook.enabled=false"], "kind: Secret", false),
+        (&[webhook], "configs.admission.tessera.dev", true),
+        (&[webhook, "admission.webhook.exemptNamespaces={}"], "namespaceSelector:", false),
+        (&["admission.privilegedConfigs.enabled=false"], "tessera-privileged-", false),
+        (&[], "name: tessera-privileged-classes", true),
+    ] {
+        assert_eq!(render(settings).unwrap().contains(name), there, "{settings:?}: {name}");
     }
 }
 

@@ -27,19 +27,22 @@ fn the_server_takes_what_the_chart_renders_and_every_example() {
         &["drivers.serve={tpu}", "rbac.claimStatus=true"],
         &["offer={partitions,passthrough,groups}", "drivers.nvidia.root=/run/nvidia/driver"],
         &["agent.hook.enabled=false", "agent.hostPID=true", "agent.priorityClassName=system-cluster-critical"],
+        &["admission.webhook.enabled=true", "admission.webhook.failurePolicy=Fail"],
         &["networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring", "agent.nodeSelector.a=b"],
     ] {
         ask(&node, &format!("{settings:?}"), &render(settings).unwrap());
     }
     // An expression that refers to what is not there is no error to the server when it is stored, but is told then.
     node.release().install(&["agent.nodeSelector.nowhere=here"]).unwrap();
-    let policy = ["get", "validatingadmissionpolicy", "tessera-agent-slices", "-o", "json"];
-    e2e::eventually("the server's opinion of the policy", || {
-        let policy: Value = serde_json::from_str(&node.cluster().kubectl_output(&policy).unwrap()).unwrap();
-        let opinion = &policy["status"]["typeChecking"];
-        assert!(opinion["expressionWarnings"].is_null(), "{opinion}");
-        (policy["status"]["observedGeneration"] == policy["metadata"]["generation"]).then_some(())
-    });
+    for name in ["tessera-agent-slices", "tessera-privileged-configs", "tessera-privileged-classes"] {
+        let policy = ["get", "validatingadmissionpolicy", name, "-o", "json"];
+        e2e::eventually("the server's opinion of the policy", || {
+            let policy: Value = serde_json::from_str(&node.cluster().kubectl_output(&policy).unwrap()).unwrap();
+            let opinion = &policy["status"]["typeChecking"];
+            assert!(opinion["expressionWarnings"].is_null(), "{opinion}");
+            (policy["status"]["observedGeneration"] == policy["metadata"]["generation"]).then_some(())
+        });
+    }
     // Examples use its classes.
     for path in folders().iter().flat_map(|folder| manifests(folder)) {
         ask(&node, &path.display().to_string(), &fs::read_to_string(&path).unwrap());
