@@ -22,23 +22,14 @@ impl Config<'_> {
     }
 }
 
-/// Those of a claim, or of a template's claims. `devices` is the path of the object's `devices`.
-pub(crate) fn of_claim(drivers: &Drivers, path: &str, claim: &DeviceClaim, before: Option<&DeviceClaim>) -> Verdict {
-    let opaque = |claim: &DeviceClaim| -> Vec<_> {
-        claim.config.iter().flatten().filter_map(|config| config.opaque.clone()).collect()
-    };
-    let before = before.map(opaque).unwrap_or_default();
-    let configs: Vec<_> = claim
-        .config
-        .iter()
-        .flatten()
-        .enumerate()
-        .filter_map(|(index, config)| {
-            let requests = config.requests.as_deref().unwrap_or_default();
-            Some(Config { field: format!("{path}.config[{index}]"), requests, opaque: config.opaque.as_ref()? })
-        })
-        .filter(|config| !before.contains(config.opaque))
-        .collect();
+/// Those of a claim, or of a template's claims. `path` is that of the object's `devices`. What these said before does not
+/// count: they can be made, and not changed.
+pub(crate) fn of_claim(drivers: &Drivers, path: &str, claim: &DeviceClaim) -> Verdict {
+    let configs = claim.config.iter().flatten().enumerate().filter_map(|(index, config)| {
+        let requests = config.requests.as_deref().unwrap_or_default();
+        Some(Config { field: format!("{path}.config[{index}]"), requests, opaque: config.opaque.as_ref()? })
+    });
+    let configs: Vec<_> = configs.collect();
     let mut verdict = Verdict::good();
     let good = judge(drivers, Place::Claim, &configs, &mut verdict);
     warn_of_privileges(&good, &mut verdict);
@@ -46,7 +37,7 @@ pub(crate) fn of_claim(drivers: &Drivers, path: &str, claim: &DeviceClaim, befor
     verdict
 }
 
-/// Those of a class.
+/// Those of a class. One that it had before is not judged again.
 pub(crate) fn of_class(drivers: &Drivers, class: &DeviceClassSpec, before: Option<&DeviceClassSpec>) -> Verdict {
     let before: Vec<_> = before
         .into_iter()

@@ -68,3 +68,25 @@ pub struct Options {
     /// Whether it can be called.
     pub readiness: Readiness,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn options(words: &[&str]) -> Option<Options> {
+        let command = Flags::augment_args(Command::new("controller").no_binary_name(true));
+        let flags = Flags::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap();
+        flags.options(Drivers::default(), |_| Vec::new())
+    }
+
+    #[test]
+    fn it_is_served_where_an_address_is_given_under_the_names_of_its_service() {
+        assert!(options(&[]).is_none());
+        let served = options(&["--admission-address=[::]:9443", "--admission-namespace=gpus"]).unwrap();
+        assert_eq!(served.address.port(), 9443);
+        assert_eq!(served.names, ["tessera-admission.gpus.svc", "tessera-admission.gpus.svc.cluster.local"]);
+        assert_eq!((&*served.secret, &*served.configuration), ("tessera-admission", "tessera-admission"));
+    }
+}

@@ -148,15 +148,13 @@ impl Reviewer {
     fn judge(&self, subject: Subject, request: &Request<'_>) -> Verdict {
         let drivers = &self.drivers;
         match subject {
-            Subject::Claim => request.changed(|spec: &ResourceClaimSpec, old| {
-                let before = old.and_then(|old| old.devices.as_ref());
+            Subject::Claim => request.changed(|spec: &ResourceClaimSpec, _| {
                 let devices = spec.devices.as_ref();
-                devices.map_or_else(Verdict::good, |it| configs::of_claim(drivers, "spec.devices", it, before))
+                devices.map_or_else(Verdict::good, |devices| configs::of_claim(drivers, "spec.devices", devices))
             }),
-            Subject::Template => request.changed(|spec: &ResourceClaimTemplateSpec, old| {
-                let before = old.and_then(|old| old.spec.as_ref()?.devices.as_ref());
+            Subject::Template => request.changed(|spec: &ResourceClaimTemplateSpec, _| {
                 let devices = spec.spec.as_ref().and_then(|spec| spec.devices.as_ref());
-                devices.map_or_else(Verdict::good, |it| configs::of_claim(drivers, "spec.spec.devices", it, before))
+                devices.map_or_else(Verdict::good, |devices| configs::of_claim(drivers, "spec.spec.devices", devices))
             }),
             Subject::Class => request.changed(|spec: &DeviceClassSpec, old| configs::of_class(drivers, spec, old)),
             Subject::Policy => {

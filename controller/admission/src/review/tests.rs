@@ -152,6 +152,10 @@ fn what_will_not_do_as_it_looks_is_let_in_with_a_warning() {
 #[test]
 fn what_is_good_or_not_ours_passes_without_a_word() {
     let anything = || json!({"any": "thing"});
+    let mut alternatives =
+        claim(json!([tpu("tpu.google.com", &["a"], json!(1)), tpu("tpu.google.com", &["b"], json!(2))]));
+    let one = json!({"name": "x", "deviceClassName": "any"});
+    alternatives["spec"]["devices"]["requests"][1] = json!({"name": "b", "firstAvailable": [one]});
     for object in [
         claim(json!([])),
         claim(Value::Null),
@@ -162,6 +166,8 @@ fn what_is_good_or_not_ours_passes_without_a_word() {
         class(json!([vfio(json!({"enableAPIDevice": true}))])),
         claim(json!([tpu("tpu.google.com", &["a"], json!(1)), tpu("tpu.google.com", &["b"], json!(1))])),
         claim(json!([tpu("tpu.google.com", &["a"], json!(1)), tpu("tpu.google.com", &["a"], json!(2))])),
+        // Nobody knows yet what is chosen for the second.
+        alternatives,
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"config": [vfio(json!([]))]}}),
         json!({"apiVersion": "example.com/v1", "kind": "ResourceClaim", "metadata": {}, "spec": {"devices": 1}}),
         json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"}, "spec": {}}),

@@ -122,7 +122,7 @@ fn what_is_judged_follows_the_drivers_and_the_values() {
         (&[][..], "configs.admission.tessera.dev", false),
         (&["admission.webhook.enabled=false"], "kind: Secret", false),
         (&[webhook], "configs.admission.tessera.dev", true),
-        (&[webhook, "admission.webhook.exemptNamespaces={}"], "namespaceSelector:", false),
+        (&[webhook, "admission.webhook.exemptNamespaces=null"], "namespaceSelector:", false),
         (&["admission.privilegedConfigs.enabled=false"], "tessera-privileged-", false),
         (&[], "name: tessera-privileged-classes", true),
     ] {
