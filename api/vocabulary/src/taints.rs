@@ -5,3 +5,7 @@ pub const LOST: &str = "tessera.dev/lost";
 
 /// Pods have the device without a claim, by way of the device plugin.
 pub const LENT: &str = "tessera.dev/lent";
+
+/// The device is to be offered as something else. The value is the name of the policy that says so; with the effect
+/// NoExecute its deadline is over, and pods that have the device are to end.
+pub const REPARTITIONING: &str = "tessera.dev/repartitioning";

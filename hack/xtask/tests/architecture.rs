@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-nvml", &[]),
     ("tessera-hook", &[]),
     ("tessera-driver", &["cdi", "tessera-hook", "tessera-nvml", "tessera-vocabulary"]),
-    ("tessera-core", &["cdi", "tessera-config", "tessera-driver", "tessera-vocabulary"]),
+    ("tessera-core", &["cdi", "tessera-config", "tessera-driver", "tessera-policy", "tessera-vocabulary"]),
     ("tessera-device-plugin", &["cdi", "tessera-core", "tessera-driver", "tessera-vocabulary"]),
     (
         "tessera-agent",
@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tessera-device-plugin",
             "tessera-driver",
             "tessera-kubelet-api",
+            "tessera-policy",
             "tessera-vocabulary",
         ],
     ),

@@ -5,12 +5,14 @@ use tessera_driver::vfio::{Passthrough, Ways};
 use tessera_driver::{Accelerator, Discovery, Partitioning, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
-use crate::Offering;
+use crate::{DeviceLayout, Layouts, Offering};
 
 /// What a node has to offer, by PCI address: the order in which the scheduler tries devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
+    /// What is offered besides whole accelerators where no layout says otherwise.
     offering: Offering,
+    layouts: Layouts,
     /// The accelerators of which nothing is published but what claims hold.
     withheld: BTreeSet<PciAddress>,
     devices: Vec<Device>,
@@ -26,6 +28,10 @@ pub struct Device {
     pub accelerator: Accelerator,
     /// Whether it can be used.
     pub condition: Condition,
+    /// What it is offered as.
+    pub layout: DeviceLayout,
+    /// What is offered of it besides the whole and what is there.
+    offering: Offering,
     /// Its names as a whole, kept since every prepare looks for one among all.
     names: Names,
 }
@@ -53,6 +59,7 @@ impl Inventory {
     /// That of a node that has nothing, or has not been looked at yet.
     pub const EMPTY: Self = Self {
         offering: Offering::NOTHING,
+        layouts: Layouts::new(),
         withheld: BTreeSet::new(),
         devices: Vec::new(),
         places: BTreeMap::new(),
@@ -64,7 +71,7 @@ impl Inventory {
         Self { offering, ..Self::EMPTY }
     }
 
-    /// What is offered besides whole accelerators.
+    /// What is offered besides whole accelerators where no layout says otherwise.
     pub fn offering(&self) -> Offering {
         self.offering
     }
@@ -107,15 +114,30 @@ impl Inventory {
         });
         let mut devices: Vec<_> = ready.chain(lost).collect();
         devices.sort_by_key(|device| device.accelerator.address);
-        Self::of(self.offering, devices)
+        Self::of(self.offering, self.layouts.clone(), devices)
     }
 
     /// Which accelerators lie together does not depend on the state that they are in: else those that are left would be
     /// paired anew.
-    fn of(offering: Offering, devices: Vec<Device>) -> Self {
+    fn of(offering: Offering, layouts: Layouts, mut devices: Vec<Device>) -> Self {
+        devices.iter_mut().for_each(|device| device.lay_out(offering, &layouts));
         let known = || devices.iter().map(|device| &device.accelerator).filter(|one| one.has_driver_facts());
         let groups = if offering.groups { groups(known()) } else { Vec::new() };
-        Self { offering, withheld: BTreeSet::new(), places: places(known()), groups, devices }
+        Self { offering, layouts, withheld: BTreeSet::new(), places: places(known()), groups, devices }
+    }
+
+    /// The same, with devices that are offered as these say, and the others as the agent was told at its start.
+    #[must_use]
+    pub fn laid_out(mut self, layouts: &Layouts) -> Self {
+        self.layouts.clone_from(layouts);
+        let offering = self.offering;
+        self.devices.iter_mut().for_each(|device| device.lay_out(offering, layouts));
+        self
+    }
+
+    /// What is said of the devices that are not offered as the agent was told at its start.
+    pub fn layouts(&self) -> &Layouts {
+        &self.layouts
     }
 
     /// The same, with accelerators of which nothing is published but what claims hold: who wants the rest asks by another
@@ -144,7 +166,7 @@ impl Inventory {
     /// What is known after a look that failed: what there was, and that none of it can be used for now.
     #[must_use]
     pub fn unreachable(&self, cause: &str) -> Self {
-        Self::of(self.offering, self.devices.iter().map(|device| device.lost(cause)).collect())
+        Self::of(self.offering, self.layouts.clone(), self.devices.iter().map(|device| device.lost(cause)).collect())
     }
 
     /// The same, but of some accelerators what was `known` of them before, if they did not answer now.
@@ -154,7 +176,8 @@ impl Inventory {
         for device in &mut self.devices {
             let before = known.devices.iter().find(|known| address(known) == address(device));
             if let Some(before) = before.filter(|_| accelerators.contains(&address(device)) && device.is_lost()) {
-                device.clone_from(before);
+                let (layout, offering) = (std::mem::take(&mut device.layout), device.offering);
+                *device = Device { layout, offering, ..before.clone() };
             }
         }
         self
@@ -192,7 +215,18 @@ fn without_driver(known: &Accelerator, passthrough: Option<Passthrough>) -> Acce
 impl Device {
     fn new(accelerator: Accelerator, condition: Condition) -> Self {
         let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name() };
-        Self { accelerator, condition, names }
+        Self { accelerator, condition, layout: DeviceLayout::default(), offering: Offering::NOTHING, names }
+    }
+
+    fn lay_out(&mut self, told: Offering, layouts: &Layouts) {
+        self.layout = layouts.get(&self.names.whole).cloned().unwrap_or_default();
+        self.offering = self.layout.layout.offering(told);
+    }
+
+    /// What is offered of it besides the whole and what is there, on a server that keeps counters or does not: without them
+    /// nothing is offered that only they tell apart.
+    pub(crate) fn offering(&self, shared_counters: bool) -> Offering {
+        if shared_counters { self.offering } else { Offering::NOTHING }
     }
 
     fn is_lost(&self) -> bool {

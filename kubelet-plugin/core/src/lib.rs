@@ -4,6 +4,7 @@
 mod claim;
 mod counters;
 mod inventory;
+mod layout;
 mod ledger;
 mod offers;
 mod plan;
@@ -22,6 +23,7 @@ mod units;
 
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
+pub use layout::{DeviceLayout, Layout, Layouts, Repartitioning, Slot, Stage};
 pub use ledger::{Ledger, Loan};
 pub use offers::Offering;
 pub use plan::{Identity, Part, Refusal, complete, plan};

@@ -6,9 +6,9 @@ use tessera_driver::{Accelerator, Made, Partition, Placement, Resources, Shape, 
 use tessera_vocabulary::DeviceName;
 
 use crate::inventory::Device;
-use crate::{Condition, Inventory, Ledger, Use};
+use crate::{Condition, Inventory, Layout, Ledger, Slot, Use};
 
-/// What is offered besides whole accelerators and the partitions that somebody made by hand.
+/// What is offered besides whole accelerators and the partitions that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offering {
     /// Partitions that are made when a claim is prepared, each at a place of its own.
@@ -76,25 +76,37 @@ impl Inventory {
 
     fn offer_of_group<'a>(&'a self, group: &'a Group) -> Option<Offer<'a>> {
         let member = |address| self.devices().iter().find(|device| device.accelerator.address == address);
-        let devices = group.members.iter().map(|address| member(*address)).collect::<Option<_>>()?;
-        Some(Offer { devices, what: What::Group(group) })
+        let devices = group.members.iter().map(|address| member(*address)).collect::<Option<Vec<_>>>()?;
+        let may_be_grouped = |device: &&Device| device.offering(true).groups && !device.layout.is_changing();
+        devices.iter().all(may_be_grouped).then_some(Offer { devices, what: What::Group(group) })
     }
 
     /// All offers of a device, whether they can be had now or not. Partitions come in the order in which the scheduler
     /// should take them.
     pub(crate) fn offers_of<'a>(&self, device: &'a Device) -> impl Iterator<Item = Offer<'a>> + use<'a> {
-        let on_demand = self.offering().partitions;
+        let offering = device.offering(true);
         // Of what the bus alone knows there is nothing else to tell.
-        let whole = device.accelerator.has_driver_facts().then_some(Offer { devices: vec![device], what: What::Whole });
-        let passthrough = device.accelerator.passthrough.as_ref().filter(|_| self.offering().passthrough);
+        let whole = device.accelerator.has_driver_facts() && device.offers_whole();
+        let whole = whole.then_some(Offer { devices: vec![device], what: What::Whole });
+        let passthrough = device.accelerator.passthrough.as_ref().filter(|_| offering.passthrough);
+        let passthrough = passthrough.filter(|_| !device.layout.is_changing());
         let passthrough = passthrough.map(|facts| Offer { devices: vec![device], what: What::Passthrough(facts) });
         let partitions = device.accelerator.partitioning.iter().flat_map(move |partitioning| {
-            let there = |shape: &Shape, placement| {
-                partitioning.partitions.iter().any(|one| (one.shape, one.placement) == (shape.id, placement))
+            let there = |slot: Slot| {
+                partitioning.partitions.iter().any(|one| (one.shape, one.placement) == (slot.shape, slot.placement))
+            };
+            let is_offered = |shape: &Shape, placement| {
+                let slot = Slot { placement, shape: shape.id };
+                match &device.layout.layout {
+                    _ if device.layout.is_changing() => false,
+                    Layout::AsTold | Layout::Dynamic => offering.partitions || there(slot),
+                    Layout::Partitions { slots, .. } => slots.contains(&slot),
+                    Layout::Whole | Layout::Shares { .. } => false,
+                }
             };
             let all =
                 partitioning.shapes.iter().flat_map(|shape| shape.placements.iter().map(move |place| (shape, *place)));
-            let mut all: Vec<_> = all.filter(|(shape, placement)| on_demand || there(shape, *placement)).collect();
+            let mut all: Vec<_> = all.filter(|(shape, placement)| is_offered(shape, *placement)).collect();
             all.sort_by_key(|(shape, placement)| order(&partitioning.shapes, shape, *placement));
             all.into_iter()
                 .map(|(shape, placement)| Offer { devices: vec![device], what: What::Partition { shape, placement } })
@@ -167,11 +179,12 @@ impl<'a> Offer<'a> {
     }
 
     /// Why it cannot be had, whoever has what: something that was made by hand is in the way, or the mode of the
-    /// accelerator, which only a reset can change.
-    pub(crate) fn obstacle(&self, offering: Offering, ledger: &Ledger) -> Option<String> {
+    /// accelerator, which only a reset can change. On a server that keeps counters, or does not.
+    pub(crate) fn obstacle(&self, shared_counters: bool, ledger: &Ledger) -> Option<String> {
         if let What::Group(_) = self.what {
-            return self.wholes().find_map(|whole| whole.obstacle(offering, ledger));
+            return self.wholes().find_map(|whole| whole.obstacle(shared_counters, ledger));
         }
+        let offering = self.device().offering(shared_counters);
         // Bound by a claim of ours it is soon free again; bound by hand it is nobody else's.
         let bound = self.accelerator().passthrough.is_some_and(|passthrough| passthrough.bound)
             && !ledger.passes(self.accelerator().address);
@@ -203,6 +216,12 @@ impl<'a> Offer<'a> {
                 {
                     return Some("it was made by hand and is cut further, or not finished".to_owned());
                 }
+                if same.is_none() && !self.device().layout.layout.slots().is_empty() {
+                    let policy = &self.device().layout.policy;
+                    return Some(format!(
+                        "it is part of the layout of policy {policy} and not there; it is made again"
+                    ));
+                }
                 (!partitioning.cut && !switches)
                     .then(|| "the accelerator has no partitions before it is switched and reset".to_owned())
             }
@@ -210,9 +229,9 @@ impl<'a> Offer<'a> {
     }
 
     /// What has to be done before it can be handed out.
-    pub(crate) fn work(&self, offering: Offering, ledger: &Ledger) -> Vec<Work> {
+    pub(crate) fn work(&self, ledger: &Ledger) -> Vec<Work> {
         if let What::Group(_) = self.what {
-            return self.wholes().flat_map(|whole| whole.work(offering, ledger)).collect();
+            return self.wholes().flat_map(|whole| whole.work(ledger)).collect();
         }
         let accelerator = self.accelerator();
         let (address, uuid) = (accelerator.address, accelerator.uuid().to_owned());
@@ -220,7 +239,8 @@ impl<'a> Offer<'a> {
             // Asked each time: what was seen at the last look may not be so any more.
             What::Whole => {
                 let switchable = accelerator.partitioning.as_ref().is_some_and(|partitioning| partitioning.switchable);
-                (switchable && offering.partitions).then_some(Work::Join { accelerator: address, uuid })
+                (switchable && self.device().offering(true).partitions)
+                    .then_some(Work::Join { accelerator: address, uuid })
             }
             // Where an admin has bound it already, it stays so.
             What::Passthrough(facts) if facts.bound && !ledger.passes(address) => None,
@@ -235,7 +255,19 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// The partitions of a device that no claim owns: an admin made them, and only an admin may remove them.
+impl Device {
+    /// Whether it is offered as a whole: alone, or with its neighbours.
+    fn offers_whole(&self) -> bool {
+        match self.layout.layout {
+            _ if self.layout.is_changing() => false,
+            Layout::AsTold | Layout::Whole | Layout::Dynamic | Layout::Shares { .. } => true,
+            Layout::Partitions { .. } => false,
+        }
+    }
+}
+
+/// The partitions of a device that no claim owns: an admin made them, and only an admin may remove them, or they are its
+/// layout's.
 pub(crate) fn by_hand<'a>(device: &'a Device, ledger: &Ledger) -> impl Iterator<Item = &'a Partition> {
     let own = ledger.made_on(device.name());
     let partitions = device.accelerator.partitioning.iter().flat_map(|partitioning| &partitioning.partitions);

@@ -8,7 +8,10 @@ use crate::offers::{Offer, What};
 use crate::pool::pool_name;
 use crate::set_up::SetUp;
 use crate::slices::api_device;
-use crate::{Allocation, ClaimRef, ClaimUid, Condition, Granted, Inventory, Ledger, PreparedDevice, Record};
+use crate::{
+    Allocation, ClaimRef, ClaimUid, Condition, DeviceLayout, Granted, Inventory, Layout, Ledger, PreparedDevice,
+    Record, Repartitioning, Stage,
+};
 
 /// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,30 @@ pub enum Refusal {
         device: DeviceName,
         /// Why.
         cause: String,
+    },
+    /// It is on its way to another layout: what it can be had as is not known before it is there.
+    #[error(
+        "device {device} is being changed by policy {policy} and cannot be had meanwhile; this is tried again; should it \
+         be refused then, delete the claim's pods"
+    )]
+    Changing {
+        /// The device.
+        device: DeviceName,
+        /// The policy, cut to what leaves room for the rest.
+        policy: String,
+    },
+    /// A policy says that its accelerator is offered as something else.
+    #[error(
+        "device {device} is not offered any more: policy {policy} makes the accelerator {layout}; delete the claim's pods \
+         so that the scheduler chooses another device"
+    )]
+    NotOffered {
+        /// The device.
+        device: DeviceName,
+        /// The policy, cut to what leaves room for the rest.
+        policy: String,
+        /// What it is offered as, cut likewise.
+        layout: String,
     },
     /// Another claim's pods may still use it: after a forced deletion the scheduler gives it away too early.
     #[error("device {device} is still held by claim {holder}; it is free when that claim's pods have ended")]
@@ -175,7 +202,7 @@ pub fn plan(
             cdi_ids: names.into_iter().map(qualified).collect(),
             // As before there was anything else.
             uses: if offer.what == What::Whole { Vec::new() } else { offer.uses() },
-            work: work(allocation, &offer, inventory, ledger),
+            work: work(allocation, &offer, ledger),
             outcomes: Vec::new(),
             published_as: Some(api_device(&offer, inventory, ledger)),
         });
@@ -269,8 +296,8 @@ fn undescribable(claim: &ClaimRef, cause: &dyn std::fmt::Display) -> Refusal {
 }
 
 /// What has to be done for it; nothing for who only watches.
-fn work(allocation: &Allocation, offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledger) -> Vec<Work> {
-    if allocation.admin_access { Vec::new() } else { offer.work(inventory.offering(), ledger) }
+fn work(allocation: &Allocation, offer: &Offer<'_>, ledger: &Ledger) -> Vec<Work> {
+    if allocation.admin_access { Vec::new() } else { offer.work(ledger) }
 }
 
 /// Says once what several devices share: a driver has dozens of files. The kubelet gives a container all devices of the
@@ -289,10 +316,26 @@ fn leave_out_shared(requests: &[&Vec<String>], cdi_devices: &mut [cdi::Device]) 
 impl Inventory {
     /// The offer of a name, if it can be used.
     pub(crate) fn ready(&self, name: &DeviceName) -> Result<Offer<'_>, Refusal> {
-        let offer = self.offer(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
+        let offer = self.offer(name).ok_or_else(|| self.absence(name))?;
         match offer.condition() {
             Condition::Ready => Ok(offer),
             Condition::Lost { cause } => Err(Refusal::Lost { device: name.clone(), cause: cause.clone() }),
+        }
+    }
+
+    /// Why there is no such offer.
+    fn absence(&self, name: &DeviceName) -> Refusal {
+        let cut = |text: &str| text.chars().take(40).collect();
+        // Names of partitions begin with that of their accelerator.
+        let near = self.devices().iter().find(|device| name.as_str().starts_with(device.name().as_str()));
+        match near.map(|device| &device.layout) {
+            Some(DeviceLayout { change: Some(Repartitioning { policy, stage: Stage::Changing }), .. }) => {
+                Refusal::Changing { device: name.clone(), policy: cut(policy) }
+            }
+            Some(DeviceLayout { layout, policy, .. }) if *layout != Layout::AsTold => {
+                Refusal::NotOffered { device: name.clone(), policy: cut(policy), layout: cut(&layout.to_string()) }
+            }
+            _ => Refusal::Gone(name.clone()),
         }
     }
 
@@ -330,7 +373,7 @@ fn usable<'a>(
         }
         _ => {}
     }
-    match offer.obstacle(inventory.offering(), ledger) {
+    match offer.obstacle(true, ledger) {
         Some(cause) => Err(Refusal::Unusable { device: device(), cause }),
         None => Ok(offer),
     }

@@ -9,13 +9,16 @@ use tessera_vocabulary::taints;
 
 use crate::counters::Counters;
 use crate::offers::{Offer, What};
-use crate::{Condition, Inventory, Ledger, Offering, Pool, format_quantity};
+use crate::{Condition, Device, Inventory, Ledger, Offering, Pool, Repartitioning, Stage, Use, format_quantity};
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
 const DEVICES_PER_SLICE: usize = 64;
 
 /// The API takes at most 64 bytes in a string attribute.
 const ATTRIBUTE_BYTES: usize = 64;
+
+/// The API takes at most 63 bytes in the value of a taint.
+const TAINT_BYTES: usize = 63;
 
 /// The API takes at most 8 counter sets in a slice.
 const SETS_PER_SLICE: usize = 8;
@@ -49,7 +52,6 @@ impl Default for Features {
 /// partitions that are there.
 pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
     let counters = inventory
-        .offering()
         .needs_counters()
         .then(|| Counters::new(inventory.devices().iter().map(|device| &device.accelerator)))
         .filter(|_| features.shared_counters);
@@ -62,14 +64,17 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         let consumes_counters = counters.as_ref().map(|counters| counters.consumption(offer));
         let device = ApiDevice { consumes_counters, ..described };
         let lost = *offer.condition() != Condition::Ready;
-        marked(device, Marks { lost, lent: ledger.lent(&offer.uses(), None).is_some() }, features)
+        let uses = offer.uses();
+        let marks = Marks { lost, lent: ledger.lent(&uses, None).is_some(), change: inventory.change(&uses) };
+        marked(device, marks, features)
     });
     let unseen: Vec<_> = published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
     let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
     let unseen = unseen.iter().enumerate().map(|(index, (held, device))| {
         let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
         // A group whose members are grouped otherwise by now is as good as it was.
-        let marks = Marks { lost: inventory.check(held).is_err(), lent: false };
+        let uses = held.uses();
+        let marks = Marks { lost: inventory.check(held).is_err(), lent: false, change: inventory.change(&uses) };
         marked(ApiDevice { consumes_counters, ..(*device).clone() }, marks, features)
     });
     let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
@@ -108,18 +113,25 @@ fn in_chunks<T>(all: Vec<T>, length: usize) -> impl Iterator<Item = Vec<T>> {
 /// What can be allocated, in the order in which the scheduler should take it: partitions before whole accelerators, and
 /// where there are partitions on demand the wholes from the other end, so that the two meet as late as possible. Groups come last, in the order of the topology.
 fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) -> Vec<Offer<'a>> {
-    let (held, offering) = (ledger.held(), inventory.offering());
-    let offering = if features.shared_counters { offering } else { Offering::NOTHING };
+    let held = ledger.held();
     let lost = |offer: &Offer<'_>| *offer.condition() != Condition::Ready;
     let available = |offer: &Offer<'_>| {
+        let of_all = |is_offered: fn(Offering) -> bool| {
+            offer.devices.iter().all(|device| is_offered(device.offering(features.shared_counters)))
+        };
         let told_apart = match offer.what {
             What::Whole => true,
-            What::Partition { .. } => offering.partitions || offer.made_by_hand(ledger).is_some(),
-            What::Passthrough(_) => offering.passthrough,
-            What::Group(_) => offering.groups,
+            What::Partition { .. } => of_all(|one| one.partitions) || offer.made_by_hand(ledger).is_some(),
+            What::Passthrough(_) => of_all(|one| one.passthrough),
+            What::Group(_) => of_all(|one| one.groups),
         };
-        let marked = || lost(offer) || ledger.lent(&offer.uses(), None).is_some();
-        offer.obstacle(offering, ledger).is_none() && told_apart && (features.device_taints || !marked())
+        let marked = || {
+            let uses = offer.uses();
+            lost(offer) || ledger.lent(&uses, None).is_some() || inventory.change(&uses).is_some()
+        };
+        offer.obstacle(features.shared_counters, ledger).is_none()
+            && told_apart
+            && (features.device_taints || !marked())
     };
     let withheld = |offer: &Offer<'_>| offer.devices.iter().any(|device| inventory.withholds(device));
     let published = |offer: &Offer<'_>| held.contains(&offer.name()) || (!withheld(offer) && available(offer));
@@ -127,7 +139,8 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
     let is_part = |offer: &Offer<'_>| matches!(offer.what, What::Partition { .. });
     let (partitions, rest): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_part);
     // Where nothing can be cut they meet groups instead, which begin at the other end themselves.
-    let meet_partitions = offering.partitions && !partitions.is_empty();
+    let on_demand = |device: &Device| device.offering(features.shared_counters).partitions;
+    let meet_partitions = inventory.devices().iter().any(on_demand) && !partitions.is_empty();
     let is_group = |offer: &Offer<'_>| matches!(offer.what, What::Group(_));
     let (groups, mut wholes): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_group);
     if meet_partitions {
@@ -167,17 +180,20 @@ pub(crate) fn api_device(offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledg
 
 /// Why new pods should keep off a device.
 #[derive(Clone, Copy)]
-struct Marks {
+struct Marks<'a> {
     /// It does not answer.
     lost: bool,
     /// Pods have it without a claim.
     lent: bool,
+    /// It is to be offered as something else.
+    change: Option<&'a Repartitioning>,
 }
 
 /// The same with its taints.
-fn marked(device: ApiDevice, marks: Marks, features: Features) -> ApiDevice {
+fn marked(device: ApiDevice, marks: Marks<'_>, features: Features) -> ApiDevice {
     let keys = [(marks.lost, taints::LOST), (marks.lent, taints::LENT)];
-    let taints: Vec<_> = keys.into_iter().filter(|(is_so, _)| *is_so).map(|(_, key)| taint(key)).collect();
+    let keys = keys.into_iter().filter(|(is_so, _)| *is_so).map(|(_, key)| taint(key));
+    let taints: Vec<_> = keys.chain(marks.change.map(repartitioning)).collect();
     ApiDevice { taints: (!taints.is_empty() && features.device_taints).then_some(taints), ..device }
 }
 
@@ -201,6 +217,31 @@ fn capacity(value: u64) -> DeviceCapacity {
 /// New pods keep off the device; pods that have it go on: whether they should end is for their owner to say.
 fn taint(key: &str) -> DeviceTaint {
     DeviceTaint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..DeviceTaint::default() }
+}
+
+/// Who has it is to end only where the policy says so.
+fn repartitioning(change: &Repartitioning) -> DeviceTaint {
+    let effect = if change.stage == Stage::Evicting { "NoExecute" } else { "NoSchedule" };
+    // The API takes what a label may have for a value: the name of a policy may be longer, but has no other characters.
+    let cut = &change.policy[..change.policy.floor_char_boundary(TAINT_BYTES)];
+    let value = cut.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
+    DeviceTaint {
+        effect: effect.to_owned(),
+        value: (!value.is_empty()).then(|| value.to_owned()),
+        ..taint(taints::REPARTITIONING)
+    }
+}
+
+impl Inventory {
+    /// Whether there are offers that only counters tell apart.
+    fn needs_counters(&self) -> bool {
+        self.devices().iter().any(|device| device.offering(true).needs_counters())
+    }
+
+    /// What is done to what is used, to offer it as something else.
+    pub(crate) fn change(&self, uses: &[Use]) -> Option<&Repartitioning> {
+        uses.iter().find_map(|used| self.layouts().get(&used.accelerator)?.change.as_ref())
+    }
 }
 
 /// The features that a server lacks, seen by what it stored of what was sent.

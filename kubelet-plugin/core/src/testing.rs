@@ -1,7 +1,8 @@
 //! Small values that the tests of this crate share.
 
 use semver::Version;
-use tessera_driver::{Accelerator, Discovery, Facts, Locality, nvidia, tpu};
+use simulated_hardware::Profile;
+use tessera_driver::{Accelerator, Discovery, Facts, Locality, Partitioning, Placement, Resources, Shape, nvidia, tpu};
 use tessera_vocabulary::{DriverName, PciAddress};
 
 use crate::{
@@ -34,6 +35,34 @@ pub(crate) fn gpu(bus: u8) -> Accelerator {
             virtual_gpu: nvidia::VirtualGpu::No,
         })),
     }
+}
+
+/// How a model of a simulated machine can be cut, by its tables.
+pub(crate) fn partitioning(machine: &str, model: &str) -> Partitioning {
+    let shape = |profile: &simulated_hardware::GpuInstanceProfile| Shape {
+        id: profile.id,
+        name: profile.name.clone(),
+        placements: profile.placements().map(|one| Placement { start: one.start, size: one.size }).collect(),
+        at_most: profile.max,
+        resources: Resources {
+            memory_bytes: profile.memory_mib << 20,
+            compute_slices: profile.slices,
+            multiprocessors: profile.multiprocessors,
+            copy_engines: profile.copy_engines,
+            decoders: profile.decoders,
+            encoders: profile.encoders,
+            jpeg_engines: profile.jpeg,
+            ofa_engines: profile.ofa,
+        },
+    };
+    let profile = Profile::named(machine).unwrap();
+    let shapes = profile.models[model].mig.as_ref().unwrap().profiles.iter().map(shape).collect();
+    Partitioning { cut: false, switchable: true, shapes, partitions: Vec::new() }
+}
+
+/// An H100 that can be cut.
+pub(crate) fn h100(bus: u8) -> Accelerator {
+    Accelerator { partitioning: Some(partitioning("dgx-h100", "h100-sxm5-80gb")), ..gpu(bus) }
 }
 
 /// A chip of a v5e host of four, on a bus of its own; `bus` counts from 1.

@@ -5,7 +5,7 @@ use crate::offers::{Offer, What};
 use crate::{Condition, Inventory, Ledger, Part, Use};
 
 /// Something that a container can be handed as it is, with nothing done to the hardware first: a whole accelerator, or a
-/// partition that somebody made by hand.
+/// partition that is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit<'a> {
     /// What its driver knows it by, the same for as long as it is there: the UUID, or the device's name where it has none.
@@ -98,7 +98,10 @@ impl Inventory {
         if let Some(loan) = ledger.lent(uses, Some(id)) {
             return unusable(format!("pods that asked for {} have a part of it", loan.resource));
         }
-        if let Some(obstacle) = offer.obstacle(self.offering(), ledger) {
+        if let Some(change) = self.change(uses) {
+            return unusable(format!("policy {} changes what it is offered as", change.policy));
+        }
+        if let Some(obstacle) = offer.obstacle(true, ledger) {
             return unusable(obstacle);
         }
         // A claim would have the mode switched first; here nothing is done before a container starts.
