@@ -27,5 +27,8 @@ pub const OFA_ENGINES: &str = "ofaEngines";
 /// Bytes of device memory of a GPU that is handed to user space, by NVIDIA's name.
 pub const ADDRESSABLE_MEMORY: &str = "addressableMemory";
 
+/// How many claims may have a device at once, of one that several may have: each takes one share if it asks for no more.
+pub const SHARES: &str = "tessera.dev/shares";
+
 /// How many accelerators are allocated at once.
 pub const ACCELERATORS: &str = "tessera.dev/accelerators";

@@ -55,6 +55,24 @@ impl Ledger {
             .map(|record| &record.claim)
     }
 
+    /// The claim other than `uid` that keeps it from having a share of what would be used: one that has it for itself, or
+    /// where so many have shares as there may be, the first of them. It is not known how many there may be where the
+    /// device's layout is not, which is so for a moment after a reboot.
+    pub(crate) fn holder_besides_shares(
+        &self,
+        wanted: &[Use],
+        uid: &ClaimUid,
+        shares: Option<u32>,
+    ) -> Option<&ClaimRef> {
+        let excludes = |held: &&PreparedDevice| wanted.iter().any(|one| held.excludes(one));
+        let others = self.records().filter(|record| record.claim.uid != *uid);
+        let held: Vec<_> =
+            others.flat_map(|record| record.holds().filter(excludes).map(|held| (&record.claim, held))).collect();
+        let alone = held.iter().find(|(_, held)| held.share_id.is_none());
+        let is_full = shares.is_some_and(|shares| held.len() >= usize::try_from(shares).unwrap_or(usize::MAX));
+        alone.or(held.first().filter(|_| is_full)).map(|(claim, _)| *claim)
+    }
+
     /// The claim that has something of what would be used.
     pub(crate) fn claimant(&self, wanted: &[Use]) -> Option<&ClaimRef> {
         let excludes = |held: &PreparedDevice| wanted.iter().any(|one| held.excludes(one));

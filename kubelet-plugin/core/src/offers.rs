@@ -136,6 +136,14 @@ impl<'a> Offer<'a> {
         self.devices[0]
     }
 
+    /// How many claims may have it at once, if several may.
+    pub(crate) fn shares(&self) -> Option<u32> {
+        match (self.what, &self.device().layout.layout) {
+            (What::Whole, Layout::Shares { count }) => Some(*count),
+            _ => None,
+        }
+    }
+
     /// The worst of all.
     pub(crate) fn condition(&self) -> &'a Condition {
         let conditions = || self.devices.iter().map(|device| &device.condition);

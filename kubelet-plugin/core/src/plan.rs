@@ -361,7 +361,11 @@ fn usable<'a>(
 ) -> Result<Offer<'a>, Refusal> {
     let offer = inventory.ready(&allocation.device)?;
     let device = || allocation.device.clone();
-    match ledger.holder(&offer.uses(), &claim.uid) {
+    let holder = match &allocation.share_id {
+        Some(_) => ledger.holder_besides_shares(&offer.uses(), &claim.uid, offer.shares()),
+        None => ledger.holder(&offer.uses(), &claim.uid),
+    };
+    match holder {
         Some(holder) if !allocation.admin_access => {
             return Err(Refusal::Held { device: device(), holder: holder.to_string() });
         }
@@ -400,7 +404,7 @@ mod tests {
     use cdi::DeviceNode;
 
     use super::*;
-    use crate::testing::{allocation, claim_ref, gpus, granted, identity, ledger, loan};
+    use crate::testing::{allocation, claim_ref, gpus, gpus_in_shares, granted, identity, ledger, loan};
 
     fn admin(request: &str, bus: u8) -> Allocation {
         Allocation { admin_access: true, ..allocation(request, bus) }
@@ -504,6 +508,37 @@ mod tests {
         assert!(matches!(lost.check(&group), Err(Refusal::Lost { .. })));
         let single = PreparedDevice { uses: vec![used(2)], ..group };
         assert!(matches!(gpus(&[2]).check(&single), Err(Refusal::Gone(_))));
+    }
+
+    #[test]
+    fn so_many_claims_have_a_share_and_none_beside_one_that_has_the_device() {
+        let shared = gpus_in_shares(&[1, 2], 2);
+        let share = |id: &str, bus| Allocation { share_id: Some(id.to_owned()), ..allocation("a", bus) };
+        let of =
+            |uid: &str, allocation: Allocation| plan_with(uid, &[allocation], &shared, &Ledger::default()).unwrap();
+        let (one, other) = (of("uid-1", share("s1", 1)), of("uid-2", share("s2", 1)));
+        let alone = of("uid-1", allocation("a", 1));
+        let cases = [
+            ("the second of two", vec![one.clone()], share("s2", 1), true),
+            ("the third of two", vec![one.clone(), other.clone()], share("s3", 1), false),
+            ("one's own", vec![one.clone(), other.clone()], share("s4", 2), true),
+            ("a share of what a claim has for itself", vec![alone.clone()], share("s2", 1), false),
+            ("all of what a claim has a share of", vec![one.clone()], allocation("a", 1), false),
+        ];
+        for (what, held, wanted, expected) in cases {
+            let mut ledger = Ledger::default();
+            held.into_iter().for_each(|record| ledger.insert(crate::StoredRecord::encode(record).unwrap()));
+            let planned = plan_with("uid-3", std::slice::from_ref(&wanted), &shared, &ledger);
+            match planned {
+                Ok(_) => assert!(expected, "{what}"),
+                Err(refusal) => assert!(!expected && matches!(refusal, Refusal::Held { .. }), "{what}: {refusal}"),
+            }
+            // A share that is known from the scheduler alone: how many there may be is not.
+            if wanted.share_id.is_some() {
+                let not_yet_known = plan_with("uid-3", &[wanted], &gpus(&[1, 2]), &ledger);
+                assert_eq!(not_yet_known.is_ok(), what != "a share of what a claim has for itself", "{what}");
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 use std::cmp::Reverse;
 
 use k8s_openapi::api::resource::v1::{
-    Device as ApiDevice, DeviceAttribute, DeviceCapacity, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
+    CapacityRequestPolicy, CapacityRequestPolicyRange, Device as ApiDevice, DeviceAttribute, DeviceCapacity,
+    DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_driver::AttributeValue;
+use tessera_vocabulary::capacities::SHARES;
 use tessera_vocabulary::taints;
 
 use crate::counters::Counters;
@@ -31,12 +33,14 @@ pub struct Features {
     pub device_taints: bool,
     /// Counters that devices share (on by default since Kubernetes 1.36; in this form since 1.35).
     pub shared_counters: bool,
+    /// Devices that several claims may have (on by default since Kubernetes 1.36).
+    pub shares: bool,
 }
 
 impl Default for Features {
     /// All of them, until a server shows otherwise.
     fn default() -> Self {
-        Self { device_taints: true, shared_counters: true }
+        Self { device_taints: true, shared_counters: true, shares: true }
     }
 }
 
@@ -49,7 +53,8 @@ impl Default for Features {
 /// that a claim holds and that was not seen since the agent started is lost too; the ledger knows how it was published.
 ///
 /// Where the server drops counters, nothing is offered that only they tell apart: of each accelerator the whole, or the
-/// partitions that are there.
+/// partitions that are there. Where it drops what is said of shares, one claim at a time gets the device: it is published as
+/// a whole then.
 pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
     let counters = inventory
         .needs_counters()
@@ -61,7 +66,9 @@ pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &L
         // Of what user space has, an agent that has just started sees no more than the bus tells.
         let before = published.get(&offer.name()).filter(|_| !offer.accelerator().has_driver_facts());
         let described = before.map_or_else(|| api_device(offer, inventory, ledger), |(_, before)| (*before).clone());
-        let consumes_counters = counters.as_ref().map(|counters| counters.consumption(offer));
+        // Of what several may have nothing else is offered, so there is nothing to tell it from.
+        let counted = counters.as_ref().filter(|_| offer.shares().is_none());
+        let consumes_counters = counted.map(|counters| counters.consumption(offer));
         let device = ApiDevice { consumes_counters, ..described };
         let lost = *offer.condition() != Condition::Ready;
         let uses = offer.uses();
@@ -170,12 +177,48 @@ pub(crate) fn api_device(offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledg
     }
     let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), attribute(value)));
     let capacities = capacities.into_iter().map(|(name, value)| (name.to_owned(), capacity(value)));
-    ApiDevice {
+    let device = ApiDevice {
         name: offer.name().to_string(),
         attributes: Some(attributes.collect()),
         capacity: Some(capacities.collect()),
         ..ApiDevice::default()
+    };
+    match offer.shares() {
+        Some(count) => in_shares(device, count),
+        None => device,
     }
+}
+
+/// The same for several claims at a time. Once several may have a device, all of a capacity that a claim says nothing about
+/// is taken, unless a policy says otherwise: a claim takes one share, and as much of the rest as it asks for, which nobody
+/// holds it to while pods take turns.
+fn in_shares(device: ApiDevice, count: u32) -> ApiDevice {
+    let policy = |least: u32, step: Option<u32>| {
+        let least = format_quantity(least.into());
+        let range = CapacityRequestPolicyRange {
+            min: least.clone(),
+            max: None,
+            step: step.map(|step| format_quantity(step.into())),
+        };
+        Some(CapacityRequestPolicy { default: Some(least), valid_range: Some(range), valid_values: None })
+    };
+    let shares = DeviceCapacity { value: format_quantity(count.into()), request_policy: policy(1, Some(1)) };
+    let rest = device.capacity.into_iter().flatten();
+    let rest = rest.map(|(name, capacity)| (name, DeviceCapacity { request_policy: policy(0, None), ..capacity }));
+    let capacity = rest.chain([(SHARES.to_owned(), shares)]).collect();
+    ApiDevice { allow_multiple_allocations: Some(true), capacity: Some(capacity), ..device }
+}
+
+/// The same for one claim at a time.
+fn as_one(mut device: ApiDevice) -> ApiDevice {
+    if device.allow_multiple_allocations.take().is_some() {
+        let capacity = device.capacity.iter_mut();
+        capacity.for_each(|capacity| {
+            capacity.remove(SHARES);
+            capacity.values_mut().for_each(|capacity| capacity.request_policy = None);
+        });
+    }
+    device
 }
 
 /// Why new pods should keep off a device.
@@ -194,6 +237,7 @@ fn marked(device: ApiDevice, marks: Marks<'_>, features: Features) -> ApiDevice 
     let keys = [(marks.lost, taints::LOST), (marks.lent, taints::LENT)];
     let keys = keys.into_iter().filter(|(is_so, _)| *is_so).map(|(_, key)| taint(key));
     let taints: Vec<_> = keys.chain(marks.change.map(repartitioning)).collect();
+    let device = if features.shares { device } else { as_one(device) };
     ApiDevice { taints: (!taints.is_empty() && features.device_taints).then_some(taints), ..device }
 }
 
@@ -256,13 +300,16 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
         shared_counters: features.shared_counters
             && sets(stored) >= sets(sent)
             && kept(|device| device.consumes_counters.as_ref().map_or(0, Vec::len)),
+        shares: features.shares && kept(|device| device.allow_multiple_allocations.map_or(0, usize::from)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{allocation, claim_ref, gpu, gpus, granted, identity, ledger, loan, pool, record};
+    use crate::testing::{
+        allocation, claim_ref, gpu, gpus, gpus_in_shares, granted, identity, ledger, loan, pool, record,
+    };
 
     fn nobody() -> Ledger {
         Ledger::default()
@@ -275,6 +322,23 @@ mod tests {
     #[test]
     fn a_gpu_as_the_scheduler_sees_it() {
         insta::assert_json_snapshot!(slices(&pool(), &gpus(&[0x1b]), Features::default(), &nobody()));
+    }
+
+    #[test]
+    fn a_gpu_in_shares_is_one_device_that_several_claims_may_have() {
+        let shared = gpus_in_shares(&[0x1b], 4);
+        let all = slices(&pool(), &shared, Features::default(), &nobody());
+        let device = all[0].spec.devices.as_ref().unwrap()[0].clone();
+        assert_eq!(device.allow_multiple_allocations, Some(true));
+        insta::assert_json_snapshot!(device.capacity);
+        // A server that drops what it says of shares, by its answer, and what it is sent then.
+        let mut stored = all[0].clone();
+        stored.spec.devices.iter_mut().flatten().for_each(|device| device.allow_multiple_allocations = None);
+        let features = dropped_features(&all[0], &stored, Features::default());
+        assert_eq!(features, Features { shares: false, ..Features::default() });
+        let whole = slices(&pool(), &gpus(&[0x1b]), features, &nobody());
+        assert_eq!(slices(&pool(), &shared, features, &nobody()), whole);
+        assert_eq!(dropped_features(&whole[0], &whole[0], features), features);
     }
 
     #[test]

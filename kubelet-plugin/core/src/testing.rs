@@ -6,8 +6,8 @@ use tessera_driver::{Accelerator, Discovery, Facts, Locality, Partitioning, Plac
 use tessera_vocabulary::{DriverName, PciAddress};
 
 use crate::{
-    Allocation, ClaimRef, Granted, Identity, Inventory, Ledger, Loan, NodeIdentity, Offering, Part, Pool, Record,
-    StoredRecord, Use, plan,
+    Allocation, ClaimRef, DeviceLayout, Granted, Identity, Inventory, Layout, Ledger, Loan, NodeIdentity, Offering,
+    Part, Pool, Record, StoredRecord, Use, plan,
 };
 
 /// An H100 on a bus of its own.
@@ -90,6 +90,12 @@ pub(crate) fn inventory_of(offering: Offering, accelerators: Vec<Accelerator>) -
 /// A node that has a GPU on each of these buses.
 pub(crate) fn gpus(buses: &[u8]) -> Inventory {
     inventory_of(Offering::NOTHING, buses.iter().map(|bus| gpu(*bus)).collect())
+}
+
+/// The same, and of the first so many claims may have it at once.
+pub(crate) fn gpus_in_shares(buses: &[u8], count: u32) -> Inventory {
+    let layout = DeviceLayout { layout: Layout::Shares { count }, policy: "research".to_owned(), change: None };
+    gpus(buses).laid_out(&[(gpu(buses[0]).name(), layout)].into())
 }
 
 pub(crate) fn pool() -> Pool {

@@ -14,6 +14,8 @@ pub struct Unit<'a> {
     pub accelerator: &'a Accelerator,
     /// Which of both.
     pub kind: UnitKind<'a>,
+    /// How many pods may have it at once where its layout says so.
+    pub shares: Option<u32>,
     /// Whether it can be handed out now.
     pub state: State,
     /// What of the hardware it takes.
@@ -84,7 +86,7 @@ impl Inventory {
         let id = if id.is_empty() { offer.name().to_string() } else { id.to_owned() };
         let uses = offer.uses();
         let state = self.state(offer, &id, &uses, ledger);
-        Some(Unit { id, accelerator, kind, state, uses })
+        Some(Unit { id, accelerator, kind, shares: offer.shares(), state, uses })
     }
 
     fn state(&self, offer: &Offer<'_>, id: &str, uses: &[Use], ledger: &Ledger) -> State {

@@ -94,9 +94,13 @@ fn by_count(basis: &Basis<'_>, config: &Config) -> Offer {
             UnitKind::Whole => (unit.accelerator.model(), config.whole(unit.accelerator.model(), family)),
             UnitKind::Partition(shape, _) => (shape.name.as_str(), config.partition(&shape.name, family)),
         };
-        match name {
-            Some(name) => offer.resources.entry(name).or_default().devices.push(Offered::of(unit)),
-            None => offer.problems.push(format!("{}: no pattern of the config matches {what}", unit.id)),
+        match (name, unit.shares) {
+            (Some(name), Some(count)) => match name.shared() {
+                Ok(shared) => offer.resources.entry(shared).or_default().devices.extend(Offered::shares(unit, count)),
+                Err(error) => offer.problems.push(error.to_string()),
+            },
+            (Some(name), None) => offer.resources.entry(name).or_default().devices.push(Offered::of(unit)),
+            (None, _) => offer.problems.push(format!("{}: no pattern of the config matches {what}", unit.id)),
         }
     }
     match &config.time_slicing {
@@ -114,6 +118,13 @@ impl Offered {
             numa_node: unit.accelerator.locality.numa_node,
             state: unit.state.clone(),
         }
+    }
+
+    /// One for each share: a policy that shares a device is about that one alone, so its shares are told from whole devices by
+    /// their resource's name.
+    fn shares(unit: &Unit<'_>, count: u32) -> impl Iterator<Item = Self> {
+        let one = Self::of(unit);
+        (0..count).map(move |number| Self { id: DeviceId::replica(one.id.unit(), number), ..one.clone() })
     }
 
     /// Whether it can be handed out.
@@ -177,7 +188,7 @@ pub(crate) fn cut_by_hand<'a, 'b: 'a>(units: impl Iterator<Item = &'a Unit<'b>>)
 mod tests {
     use std::fmt::Write;
 
-    use tessera_core::{Inventory, Ledger, Offering, Use};
+    use tessera_core::{DeviceLayout, Inventory, Layout, Ledger, Offering, Use};
 
     use super::*;
     use crate::testing::{NOBODY, basis, cut, described, gpu, inventory};
@@ -185,6 +196,14 @@ mod tests {
     fn offered(inventory: &Inventory, config: &str) -> String {
         let units = inventory.units(&Ledger::default());
         described(&offer(&basis(&units, &NOBODY), &Config::parse(config).unwrap()))
+    }
+
+    #[test]
+    fn what_a_policy_shares_is_told_from_whole_devices_by_its_name() {
+        let two = inventory(Offering::NOTHING, vec![gpu(1), gpu(9)]);
+        let name = two.devices()[0].accelerator.name();
+        let layout = DeviceLayout { layout: Layout::Shares { count: 3 }, ..DeviceLayout::default() };
+        insta::assert_snapshot!(offered(&two.laid_out(&[(name, layout)].into()), ""));
     }
 
     #[test]
