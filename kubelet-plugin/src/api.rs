@@ -8,6 +8,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 use tessera_core::NodeIdentity;
 
@@ -88,4 +89,14 @@ pub(crate) fn brief(error: &kube::Error) -> String {
         source = cause.source();
     }
     text.chars().take(120).collect()
+}
+
+/// The same of a watch: what the server said, where it said something.
+pub(crate) fn brief_of_watch(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => brief(error),
+        error => error.to_string(),
+    }
 }

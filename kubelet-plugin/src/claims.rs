@@ -5,6 +5,7 @@
 //! take as long as the work. What may take long (hardware, the API server) must not be done so.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -37,7 +38,7 @@ pub(crate) struct Claims {
     client: Client,
     observed: Observed,
     disk: Disk,
-    works: Works,
+    works: Arc<Works>,
     /// Whether it is known what pods have without a claim.
     loans_known: watch::Receiver<bool>,
     /// Claims that are being worked on.
@@ -74,7 +75,7 @@ pub(crate) struct Parts {
     pub(crate) client: Client,
     pub(crate) observed: Observed,
     pub(crate) disk: Disk,
-    pub(crate) works: Works,
+    pub(crate) works: Arc<Works>,
     pub(crate) loans_known: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,

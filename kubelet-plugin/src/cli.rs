@@ -162,6 +162,17 @@ pub struct RunOptions {
     /// What the device plugin is told about its resources.
     #[command(flatten)]
     pub plugin_config: PluginConfigOptions,
+    /// Follow PartitionPolicies: offer each device as the NodeLayout of this node says, and tell in its status how that goes.
+    ///
+    /// The NodeLayout is what the controller makes of all PartitionPolicies for this node. Devices that it does not name are
+    /// offered as --offer says; while there is none, or the API server is away, what was last in force stays. Needs the rights of
+    /// node-layouts.yaml. An agent that is started without this withdraws what was made for policies.
+    #[arg(long, env = "TESSERA_NODE_LAYOUTS")]
+    pub node_layouts: bool,
+    /// Seconds between the moment at which everybody can see that a device is to be had by nobody new and the one at which it is
+    /// changed, if nobody has it by then, 0.05 to 3600: whoever was given it before comes to the node in that time.
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    pub layout_grace: Duration,
     /// Labels of the node.
     #[command(flatten)]
     pub features: FeatureOptions,
@@ -229,6 +240,9 @@ pub enum LogFormat {
 /// How to print what a node has.
 #[derive(Clone, Debug, Args)]
 pub struct InspectOptions {
+    /// Directory of the agent's state, which says what devices are offered as for policies.
+    #[arg(long, env = "TESSERA_STATE_DIR", default_value = "/run/tessera", value_name = "DIR")]
+    pub state_dir: PathBuf,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = InspectOutput::Table)]
     pub output: InspectOutput,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tessera_core::{Inventory, Offering};
+use tessera_core::{Inventory, Layouts, Offering};
 use tessera_driver::{Backend, Work};
 use tessera_vocabulary::{DeviceName, DriverName, PciAddress};
 use tokio::sync::watch;
@@ -40,6 +40,10 @@ pub(crate) struct Hardware {
     driver: DriverName,
     observed: Arc<watch::Sender<Option<Inventory>>>,
     meanwhile: Arc<Mutex<Meanwhile>>,
+    /// Has it looked at before its time.
+    bell: Bell,
+    /// The number of the look that was told of last.
+    told: Arc<watch::Sender<u64>>,
 }
 
 /// What the agent itself has done to the hardware since the look began that is under way: it may have seen either.
@@ -50,6 +54,10 @@ struct Meanwhile {
     working: Vec<PciAddress>,
     /// What was worked on.
     worked_on: BTreeSet<PciAddress>,
+    /// What devices are offered as.
+    layouts: Layouts,
+    /// How many looks have begun.
+    begun: u64,
 }
 
 /// As long as an accelerator is worked on.
@@ -71,7 +79,8 @@ impl Drop for Working<'_> {
 impl Hardware {
     /// Before the first look.
     pub(crate) fn new(driver: DriverName) -> Self {
-        Self { driver, observed: Arc::new(watch::Sender::new(None)), meanwhile: Arc::default() }
+        let (observed, told) = (Arc::new(watch::Sender::new(None)), Arc::new(watch::Sender::new(0)));
+        Self { driver, observed, meanwhile: Arc::default(), bell: Bell::default(), told }
     }
 
     /// What was seen, now and from now on.
@@ -96,6 +105,28 @@ impl Hardware {
         });
     }
 
+    /// Says anew what devices are offered as. To be said while the ledger is held, so that whoever plans with what was seen
+    /// and holds the ledger knows it.
+    pub(crate) fn lay_out(&self, layouts: Layouts) {
+        self.meanwhile().layouts.clone_from(&layouts);
+        self.observed.send_if_modified(|current| {
+            let next = current.clone().map(|inventory| inventory.laid_out(&layouts));
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+    }
+
+    /// What a look sees that begins after this call.
+    pub(crate) async fn look_again(&self) -> Inventory {
+        let mut told = self.told.subscribe();
+        let next = self.meanwhile().begun + 1;
+        self.bell.ring();
+        // It ends only with the agent, which keeps the other end itself.
+        let _ = told.wait_for(|number| *number >= next).await;
+        self.observed.borrow().clone().unwrap_or_default()
+    }
+
     /// Says that an accelerator is worked on, until the value is dropped: that it does not answer meanwhile, half in the
     /// hands of one driver and half in another's, says nothing about it.
     pub(crate) fn working_on(&self, accelerator: PciAddress) -> Working<'_> {
@@ -112,6 +143,7 @@ impl Hardware {
     fn begin_look(&self) {
         let mut meanwhile = self.meanwhile();
         meanwhile.undone.clear();
+        meanwhile.begun += 1;
         meanwhile.worked_on = meanwhile.working.iter().copied().collect();
     }
 
@@ -139,6 +171,7 @@ impl Hardware {
             for work in &meanwhile.undone {
                 seen = std::mem::take(&mut seen).without(work);
             }
+            seen = std::mem::take(&mut seen).laid_out(&meanwhile.layouts);
             let changed = current.as_ref() != Some(&seen);
             if changed {
                 info!(driver = %self.driver, devices = seen.devices().len(), "the hardware changed");
@@ -146,6 +179,7 @@ impl Hardware {
             }
             changed
         });
+        self.told.send_replace(self.meanwhile().begun);
         seen
     }
 }
@@ -214,7 +248,7 @@ pub(crate) fn watch(
 ) -> std::io::Result<Watching> {
     let Looks { mut backend, interval, offering, metrics } = looks;
     let watched = hardware.clone();
-    let bell = Bell::default();
+    let bell = hardware.bell.clone();
     let rung = bell.clone();
     let begun = Arc::<Mutex<Option<Instant>>>::default();
     let looking = Arc::clone(&begun);

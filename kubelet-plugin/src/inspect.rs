@@ -1,23 +1,28 @@
 //! `tessera-agent inspect`: what the node has, without a kubelet or an API server.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde_json::{Value, json};
-use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, slices};
+use tessera_core::{Features, Inventory, Layout, LayoutRecord, Ledger, NodeIdentity, Pool, slices};
 use tessera_driver::AttributeValue;
 use tessera_driver::tpu::NodeLabels;
-use tessera_vocabulary::{DriverName, attributes::portable, capacities};
+use tessera_vocabulary::{DeviceName, DriverName, attributes::portable, capacities};
 
 use crate::backends;
 use crate::cli::{HardwareOptions, InspectOptions, InspectOutput};
+use crate::layouts;
+use crate::store::boot_id;
 
 /// What was found of one driver.
 struct Found {
     driver: DriverName,
     inventory: Inventory,
+    /// What an agent keeps of devices that are not offered as it was told at its start.
+    layouts: BTreeMap<DeviceName, LayoutRecord>,
 }
 
 /// Looks at the hardware once and prints what it found.
@@ -36,8 +41,10 @@ pub fn inspect(hardware: &HardwareOptions, options: &InspectOptions) -> anyhow::
         match backend.discover() {
             Ok(discovery) => {
                 discovery.problems.iter().for_each(|problem| eprintln!("tessera-agent: {problem}"));
+                let layouts = layouts::peek(&options.state_dir.join(driver.as_str()), &boot_id()?);
+                let laid_out = layouts.iter().map(|(name, record)| (name.clone(), record.device_layout())).collect();
                 let inventory = Inventory::new(hardware.offering()).after(&discovery, &Default::default());
-                found.push(Found { driver, inventory });
+                found.push(Found { driver, inventory: inventory.laid_out(&laid_out), layouts });
             }
             Err(error) => errors.push(error),
         }
@@ -89,9 +96,13 @@ fn pretty(value: &Value) -> anyhow::Result<String> {
 }
 
 fn table(found: &[Found]) -> String {
+    // A node that follows no policy has no such column.
+    let has_layouts = found.iter().any(|found| !found.layouts.is_empty());
+    let heading = ["DEVICE", "MODEL", "MEMORY", "PCI ADDRESS", "PCIE ROOT", "NUMA"];
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["DEVICE", "MODEL", "MEMORY", "PCI ADDRESS", "PCIE ROOT", "NUMA"]);
-    for device in found.iter().flat_map(|found| found.inventory.devices()) {
+    table.load_style(presets::NOTHING).set_header(heading.into_iter().chain(has_layouts.then_some("LAYOUT")));
+    let all = found.iter().flat_map(|found| found.inventory.devices().iter().map(move |device| (found, device)));
+    for (found, device) in all {
         let accelerator = &device.accelerator;
         let model = match accelerator.attributes().remove(portable::MODEL) {
             Some(AttributeValue::String(model)) => model,
@@ -101,20 +112,46 @@ fn table(found: &[Found]) -> String {
             .capacities()
             .get(capacities::MEMORY)
             .map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-        table.add_row([
+        let layout = || found.layouts.get(&accelerator.name()).map_or("-".to_owned(), layout);
+        let row = [
             accelerator.name().to_string(),
             model,
             memory,
             accelerator.address.to_string(),
             accelerator.locality.pcie_root.clone().unwrap_or_else(|| "-".to_owned()),
             accelerator.locality.numa_node.map_or("-".to_owned(), |node| node.to_string()),
-        ]);
+        ];
+        table.add_row(row.into_iter().chain(has_layouts.then(layout)));
     }
     table.to_string()
 }
 
+/// What a device is offered as and for whom, and what is done about it.
+fn layout(record: &LayoutRecord) -> String {
+    let by = |policy: &str| if policy.is_empty() { String::new() } else { format!(" ({policy})") };
+    let now = match &record.layout {
+        Layout::AsTold => "-".to_owned(),
+        layout => format!("{layout}{}", by(&record.policy)),
+    };
+    match (&record.change, &record.failure) {
+        (Some(change), _) => {
+            let stage = format!("{:?}", change.stage).to_lowercase();
+            format!("{now} -> {}{}, {stage}", change.layout, by(&change.desired.policy))
+        }
+        (None, Some(failure)) => format!("{now}; failed: {}", failure.message),
+        (None, None) => now,
+    }
+}
+
 fn devices(found: &Found) -> Vec<Value> {
-    found.inventory.devices().iter().map(|one| device(&found.driver, one)).collect()
+    let one = |one: &tessera_core::Device| {
+        let mut described = device(&found.driver, one);
+        if let Some(record) = found.layouts.get(&one.accelerator.name()) {
+            described["layout"] = json!(layout(record));
+        }
+        described
+    };
+    found.inventory.devices().iter().map(one).collect()
 }
 
 fn device(driver: &DriverName, device: &tessera_core::Device) -> Value {

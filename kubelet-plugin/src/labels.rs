@@ -44,7 +44,7 @@ pub(crate) async fn watch(client: Client, node: String, told: watch::Sender<Told
             Ok(Event::Apply(node) | Event::InitApply(node)) => Ok(node.labels().clone()),
             // A Node that is made anew comes with its labels.
             Ok(Event::Init | Event::InitDone | Event::Delete(_)) => continue,
-            Err(error) => Err(format!("the labels of the node cannot be watched: {}", brief(&error))),
+            Err(error) => Err(format!("the labels of the node cannot be watched: {}", api::brief_of_watch(&error))),
         };
         told.send_if_modified(|current| {
             let news = labels.is_ok() || !matches!(current, Some(Ok(_)));
@@ -54,16 +54,6 @@ pub(crate) async fn watch(client: Client, node: String, told: watch::Sender<Told
             }
             changed
         });
-    }
-}
-
-/// What the server said, where it said something.
-fn brief(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => api::brief(error),
-        error => error.to_string(),
     }
 }
 

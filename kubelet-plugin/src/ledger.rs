@@ -8,12 +8,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tessera_core::{ClaimUid, Ledger, Loan, StoredRecord};
+use tessera_core::{ClaimUid, LayoutRecord, Layouts, Ledger, Loan, StoredRecord};
 use tessera_vocabulary::DeviceName;
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::hardware::Hardware;
+use crate::layouts;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::precedence::Precedence;
@@ -52,6 +53,8 @@ pub(crate) struct SharedLedger {
 #[derive(Debug, Default)]
 struct Known {
     ledger: Ledger,
+    /// What is kept of devices that are not offered as the agent was told at its start.
+    layouts: BTreeMap<DeviceName, LayoutRecord>,
     changes: Option<u64>,
 }
 
@@ -96,6 +99,7 @@ impl SharedLedger {
     /// From now on the hardware is told what another agent undid: else what was seen of it would be taken for an admin's
     /// until the next look, and handed out. To be called before anything else is done with the ledger.
     pub(crate) fn tell(&self, hardware: Hardware) {
+        hardware.lay_out(self.known().device_layouts());
         let _ = self.hardware.set(hardware);
     }
 
@@ -168,13 +172,16 @@ impl SharedLedger {
         let changes = self.counter(CHANGES)?;
         if known.changes != Some(changes) {
             let loaded = self.store.load(&self.boot_id)?;
-            loaded.notices.into_iter().for_each(|notice| self.notices.tell(notice));
+            let (layouts, notices) = layouts::load(self.store.directory(), &self.boot_id)?;
+            loaded.notices.into_iter().chain(notices).for_each(|notice| self.notices.tell(notice));
+            known.layouts = layouts;
             let mut before = std::mem::replace(&mut known.ledger, loaded.ledger);
             // What is lent stands in no record.
             known.ledger.lend(before.lend(BTreeMap::new()));
             self.changed.send_replace(());
             if let Some(hardware) = self.hardware.get() {
                 before.work_that_is_not_in(&known.ledger).for_each(|work| hardware.undone(work));
+                hardware.lay_out(known.device_layouts());
             }
             known.changes = Some(changes);
         }
@@ -204,7 +211,34 @@ impl SharedLedger {
     }
 }
 
+impl Known {
+    fn device_layouts(&self) -> Layouts {
+        self.layouts.iter().map(|(name, record)| (name.clone(), record.device_layout())).collect()
+    }
+}
+
 impl Transaction<'_> {
+    /// What is kept of the layouts of devices, by name.
+    pub(crate) fn layouts(&self) -> &BTreeMap<DeviceName, LayoutRecord> {
+        &self.known.layouts
+    }
+
+    /// Keeps what is known of a device's layout. From then on it is offered so.
+    pub(crate) fn lay_out(&mut self, record: LayoutRecord) -> Result<(), StoreError> {
+        self.shared.announce(self.known)?;
+        layouts::write(self.shared.store.directory(), &record)?;
+        if record.says_nothing() {
+            self.known.layouts.remove(&record.device);
+        } else {
+            self.known.layouts.insert(record.device.clone(), record);
+        }
+        if let Some(hardware) = self.shared.hardware.get() {
+            hardware.lay_out(self.known.device_layouts());
+        }
+        self.shared.changed.send_replace(());
+        Ok(())
+    }
+
     /// The ledger as it is.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.known.ledger

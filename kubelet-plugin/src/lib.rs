@@ -23,6 +23,7 @@ mod health;
 mod http;
 mod inspect;
 mod labels;
+mod layouts;
 mod ledger;
 mod locks;
 mod metrics;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tessera_core::{Condition, Inventory};
+use tessera_policy::DeviceState;
 use tessera_vocabulary::DriverName;
 
 /// The metrics of all drivers of the node; clones share them.
@@ -41,6 +42,9 @@ struct Families {
     ready: Family<Driver, Gauge>,
     notices: Family<Noticed, Counter>,
     config_refused: Family<Driver, Gauge>,
+    layout_devices: Family<LaidOut, Gauge>,
+    layout_changes: Family<Changed, Counter>,
+    layout_seconds: Family<Took, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +92,38 @@ struct SliceWrite {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaidOut {
+    driver: Arc<String>,
+    state: LayoutState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum LayoutState {
+    Ready,
+    Draining,
+    Changing,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Changed {
+    driver: Arc<String>,
+    result: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Took {
+    driver: Arc<String>,
+    stage: LayoutStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum LayoutStage {
+    Draining,
+    Changing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Noticed {
     driver: Arc<String>,
     reason: &'static str,
@@ -132,6 +168,8 @@ impl Families {
     fn new() -> Self {
         // 0.1 ms to 52 s: a prepare takes less than a millisecond plus a GET, the kubelet waits 45 s.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 2.0, 20));
+        // 0.1 s to 58 hours: a change takes a second, a training that is waited for may take days.
+        let of_layouts: fn() -> Histogram = || Histogram::new(exponential_buckets(0.1, 2.0, 22));
         Self {
             calls: Family::new_with_constructor(histogram),
             devices: Family::default(),
@@ -143,6 +181,9 @@ impl Families {
             ready: Family::default(),
             notices: Family::default(),
             config_refused: Family::default(),
+            layout_devices: Family::default(),
+            layout_changes: Family::default(),
+            layout_seconds: Family::new_with_constructor(of_layouts),
         }
     }
 
@@ -154,6 +195,19 @@ impl Families {
             self.calls.clone(),
         );
         registry.register("devices", "Devices of the node by condition", self.devices.clone());
+        registry.register(
+            "layout_devices",
+            "Devices of the node by how far they are with the layout that a policy wants; absent where no policies are \
+             followed",
+            self.layout_devices.clone(),
+        );
+        registry.register("layout_changes", "Changes of what devices are offered as", self.layout_changes.clone());
+        registry.register_with_unit(
+            "layout_change",
+            "How long devices were waited for, and how long it took to change them",
+            Unit::Seconds,
+            self.layout_seconds.clone(),
+        );
         registry.register("claims_prepared", "Claims that are prepared on the node", self.claims.clone());
         registry.register("discovery_failures", "Looks at the hardware that failed", self.discovery_failures.clone());
         registry.register("slice_writes", "Writes of ResourceSlices to the API server", self.slice_writes.clone());
@@ -231,6 +285,40 @@ impl Metrics {
 
     pub(crate) fn config_refused(&self, refused: bool) {
         self.families.config_refused.get_or_create(&self.driver).set(refused.into());
+    }
+
+    /// How far the devices are with their layouts.
+    pub(crate) fn layouts(&self, states: impl Iterator<Item = DeviceState>) {
+        let states: Vec<_> = states.collect();
+        for (state, counted) in [
+            (LayoutState::Ready, DeviceState::Ready),
+            (LayoutState::Draining, DeviceState::Draining),
+            (LayoutState::Changing, DeviceState::Changing),
+            (LayoutState::Failed, DeviceState::Failed),
+        ] {
+            let number = states.iter().filter(|state| **state == counted).count();
+            let devices = self.families.layout_devices.get_or_create(&LaidOut { driver: self.name(), state });
+            devices.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A device was waited for so long; `None` where it was not.
+    pub(crate) fn layout_drained(&self, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.layout_took(LayoutStage::Draining, took);
+        }
+    }
+
+    /// A device was changed, or made again what it was.
+    pub(crate) fn layout_changed(&self, succeeded: bool, took: Duration) {
+        let result = if succeeded { Outcome::Success } else { Outcome::Error };
+        self.families.layout_changes.get_or_create(&Changed { driver: self.name(), result }).inc();
+        self.layout_took(LayoutStage::Changing, took);
+    }
+
+    fn layout_took(&self, stage: LayoutStage, took: Duration) {
+        let took_of = self.families.layout_seconds.get_or_create(&Took { driver: self.name(), stage });
+        took_of.observe(took.as_secs_f64());
     }
 
     fn name(&self) -> Arc<String> {

@@ -5,6 +5,7 @@ use tessera_driver::tpu::NodeLabels;
 use tokio::sync::mpsc;
 
 use crate::cli::{HardwareOptions, RunOptions};
+use crate::layouts::NodeLayouts;
 use crate::metrics::NodeMetrics;
 use crate::notices::Told;
 use crate::readiness::Readiness;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) uevents: Uevents,
     /// What the labels of the Node object say, for those who read them.
     pub(crate) labels: NodeLabels,
+    /// What a policy wants of the devices, and what comes of it.
+    pub(crate) layouts: NodeLayouts,
     /// How far the drivers are.
     pub(crate) readiness: Readiness,
     /// Where the hardware is found.

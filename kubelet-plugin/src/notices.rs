@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use tessera_core::{ClaimRef, ClaimUid};
-use tessera_vocabulary::DriverName;
+use tessera_core::{ClaimRef, ClaimUid, LayoutRecord};
+use tessera_vocabulary::{DeviceName, DriverName};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -28,9 +28,35 @@ pub(crate) enum Notice {
     NotServed { reason: String },
     LabelsNotWritten { reason: String },
     ConfigRefused { path: PathBuf, reason: String, kept: bool },
+    LayoutSetAside { path: PathBuf, kept_as: PathBuf, reason: String },
+    DeviceDraining { device: DeviceName, layout: String, policy: String },
+    DeviceEvicting { device: DeviceName, policy: String },
+    LayoutApplied { device: DeviceName, layout: String, policy: String },
+    LayoutFailed { reason: String },
 }
 
 impl Notice {
+    /// A device is kept from everybody new, since it is to be offered as something else.
+    pub(crate) fn device_draining(record: &LayoutRecord) -> Self {
+        let (layout, policy) = record
+            .change
+            .as_ref()
+            .map_or_else(Default::default, |change| (change.layout.to_string(), change.desired.policy.clone()));
+        Self::DeviceDraining { device: record.device.clone(), layout, policy }
+    }
+
+    /// Its time is over.
+    pub(crate) fn device_evicting(record: &LayoutRecord) -> Self {
+        let policy = record.change.as_ref().map(|change| change.desired.policy.clone()).unwrap_or_default();
+        Self::DeviceEvicting { device: record.device.clone(), policy }
+    }
+
+    /// It is offered so by now.
+    pub(crate) fn layout_applied(record: &LayoutRecord) -> Self {
+        let (device, policy) = (record.device.clone(), record.policy.clone());
+        Self::LayoutApplied { device, layout: record.layout.to_string(), policy }
+    }
+
     /// The reason of the event and the label of the metric.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -45,12 +71,23 @@ impl Notice {
             Self::NotServed { .. } => "DriverNotServed",
             Self::LabelsNotWritten { .. } => "FeatureLabelsNotWritten",
             Self::ConfigRefused { .. } => "DevicePluginConfigRefused",
+            Self::LayoutSetAside { .. } => "LayoutSetAside",
+            Self::DeviceDraining { .. } => "DeviceDraining",
+            Self::DeviceEvicting { .. } => "DeviceEvicting",
+            Self::LayoutApplied { .. } => "LayoutApplied",
+            Self::LayoutFailed { .. } => "LayoutFailed",
         }
     }
 
     /// Whether a person should look; else it is good news or routine.
     pub(crate) fn is_warning(&self) -> bool {
-        !matches!(self, Self::RecordRebuilt { .. } | Self::ForgottenAfterReboot { .. })
+        !matches!(
+            self,
+            Self::RecordRebuilt { .. }
+                | Self::ForgottenAfterReboot { .. }
+                | Self::DeviceDraining { .. }
+                | Self::LayoutApplied { .. }
+        )
     }
 
     /// The claim that it is about.
@@ -117,8 +154,35 @@ impl fmt::Display for Notice {
                 let instead = if *kept { "what was in force stays" } else { "nothing is offered by count" };
                 write!(f, "the device plugin's config {} is not followed, and {instead}: {reason}", path.display())
             }
+            Self::LayoutSetAside { path, kept_as, reason } => write!(
+                f,
+                "the layout {} of a device cannot be read: {reason}; kept as {}; partitions that are there count as made by \
+                 hand, or as its policy's if they are just what that wants",
+                path.display(),
+                kept_as.display()
+            ),
+            Self::DeviceDraining { device, layout, policy } => {
+                let policy = by(policy);
+                write!(
+                    f,
+                    "{device} is to be offered as {layout}{policy}; nobody new gets it, and who has it is waited for"
+                )
+            }
+            Self::DeviceEvicting { device, policy } => {
+                let policy = by(policy);
+                write!(f, "{device} was waited for long enough{policy}; pods that have it by a claim are evicted")
+            }
+            Self::LayoutApplied { device, layout, policy } => {
+                write!(f, "{device} is offered as {layout}{}", by(policy))
+            }
+            Self::LayoutFailed { reason } => f.write_str(reason),
         }
     }
+}
+
+/// Whose word it is, where it is a policy's.
+fn by(policy: &str) -> String {
+    if policy.is_empty() { String::new() } else { format!(" by policy {policy}") }
 }
 
 /// A notice of a driver, on the way to the API server.
@@ -198,6 +262,26 @@ mod tests {
                 path: "/etc/tessera/device-plugin/t4".into(),
                 reason: "flags.migStrategy: must be none, single or mixed".to_owned(),
                 kept: true,
+            },
+            Notice::LayoutSetAside {
+                path: "/run/tessera/gpu.nvidia.com/gpu-0000-1b-00-0.layout".into(),
+                kept_as: "/run/tessera/gpu.nvidia.com/gpu-0000-1b-00-0.unreadable-layout".into(),
+                reason: "it has no header".to_owned(),
+            },
+            Notice::DeviceDraining {
+                device: "gpu-0000-1b-00-0".parse().unwrap(),
+                layout: "7x1g.10gb".to_owned(),
+                policy: "research".to_owned(),
+            },
+            Notice::DeviceEvicting { device: "gpu-0000-1b-00-0".parse().unwrap(), policy: "research".to_owned() },
+            Notice::LayoutApplied {
+                device: "gpu-0000-1b-00-0".parse().unwrap(),
+                layout: "what the agent was told at its start".to_owned(),
+                policy: String::new(),
+            },
+            Notice::LayoutFailed {
+                reason: "gpu-0000-1b-00-0: policy research cannot have its layout: it cannot be cut into partitions"
+                    .to_owned(),
             },
             Notice::LabelsNotWritten { reason: "/etc/features.d/gfd cannot be written: no such directory".to_owned() },
         ];

@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tessera_core::{Features, NodeIdentity, Pool, Seen, Write, dropped_features, pool_name, reconcile, slices};
+use tessera_core::{
+    Features, Layouts, NodeIdentity, Pool, Seen, Write, dropped_features, pool_name, reconcile, slices,
+};
 use tessera_vocabulary::DriverName;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -54,6 +56,10 @@ pub(crate) struct Publisher {
     pub(crate) precedence: Precedence,
     /// Of what another API offers nothing is published but what claims hold.
     pub(crate) apis: Apis,
+    /// Whether it is known what devices are to be offered as: before, nothing is published that might not be meant.
+    pub(crate) layouts_known: watch::Receiver<bool>,
+    /// Told what was published of layouts, once it is.
+    pub(crate) layouts: watch::Sender<Option<Layouts>>,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -121,6 +127,7 @@ impl Publisher {
         let mut events =
             watcher(api.clone(), ours).backoff(watcher::ExponentialBackoff::from(pauses(LAST_RECONNECT))).boxed();
         let (mut observed, mut lent) = (self.observed.clone(), self.ledger.lent());
+        let mut layouts_known = self.layouts_known.clone();
         let (mut retries, mut reconnects) = (pauses(LAST_RETRY).build(), pauses(LAST_RECONNECT).build());
         let mut stale_since: Option<Instant> = None;
         loop {
@@ -135,8 +142,13 @@ impl Publisher {
                     stale_since = None;
                     CHECK
                 }
-                Ok(Progress::Done) => {
+                Ok(Progress::Done(layouts)) => {
                     self.precedence.announce();
+                    self.layouts.send_if_modified(|published| {
+                        let changed = published.as_ref() != Some(&layouts);
+                        *published = Some(layouts);
+                        changed
+                    });
                     known.refused = None;
                     if !published.send_replace(true) {
                         info!(driver = %self.driver, "the slices are published");
@@ -163,6 +175,7 @@ impl Publisher {
                 },
                 changed = observed.changed() => if changed.is_err() { return },
                 Ok(()) = lent.changed() => {}
+                Ok(()) = layouts_known.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -182,7 +195,7 @@ impl Publisher {
     async fn publish(&self, api: &Api<ResourceSlice>, known: &mut Known) -> Result<Progress, PublishError> {
         let Some(inventory) = self.observed.borrow().clone() else { return Ok(Progress::Waiting) };
         let inventory = inventory.withholding(|accelerator| !self.apis.of(accelerator).dra());
-        if known.slices.is_none() {
+        if known.slices.is_none() || !*self.layouts_known.borrow() {
             return Ok(Progress::Waiting);
         }
         if self.precedence.yields() {
@@ -207,7 +220,7 @@ impl Publisher {
                 }
             }
             if known.features == features && known.node.as_ref() == Some(&pool.node) {
-                return Ok(Progress::Done);
+                return Ok(Progress::Done(inventory.layouts().clone()));
             }
         }
     }
@@ -281,8 +294,8 @@ enum Progress {
     Waiting,
     /// A later agent publishes.
     Yielded,
-    /// The slices are as they should be.
-    Done,
+    /// The slices are as they should be, with these layouts.
+    Done(Layouts),
 }
 
 impl Known {
@@ -295,7 +308,15 @@ impl Known {
             watcher::Event::Init => self.listing.clear(),
             watcher::Event::InitApply(slice) => self.listing.extend([named(slice)]),
             watcher::Event::InitDone => self.slices = Some(std::mem::take(&mut self.listing)),
-            watcher::Event::Apply(slice) => self.slices.get_or_insert_default().extend([named(slice)]),
+            watcher::Event::Apply(slice) => {
+                let slices = self.slices.get_or_insert_default();
+                let (name, seen) = named(slice);
+                // The answer to a write comes before its event, and before those of what was written earlier: with what they say
+                // every further write would be a conflict.
+                if slices.get(&name).is_none_or(|known| !is_older(&seen, known)) {
+                    slices.insert(name, seen);
+                }
+            }
             watcher::Event::Delete(slice) => {
                 let slices = self.slices.get_or_insert_default();
                 let (name, seen) = named(slice);
@@ -308,9 +329,35 @@ impl Known {
     }
 }
 
+/// Whether what a watch tells is an earlier state of the same object than the one that is known. Resource versions of one kind are
+/// decimal numbers that rise (Kubernetes 1.35 says so, and all servers before did so).
+fn is_older(told: &Seen, known: &Seen) -> bool {
+    let version = |seen: &Seen| seen.metadata().resource_version.as_deref()?.parse::<u128>().ok();
+    told.uid() == known.uid()
+        && version(told).zip(version(known)).is_some_and(|(told, known)| told < known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_watch_tells_late_hides_nothing_newer() {
+        let slice = |uid: &str, version: &str| {
+            let (name, uid, version) = (Some("a".to_owned()), Some(uid.to_owned()), Some(version.to_owned()));
+            let metadata = ObjectMeta { name, uid, resource_version: version, ..ObjectMeta::default() };
+            Seen::from(ResourceSlice { metadata, ..ResourceSlice::default() })
+        };
+        for (told, known, older) in [
+            (slice("1", "9"), slice("1", "10"), true),
+            (slice("1", "10"), slice("1", "10"), false),
+            (slice("1", "11"), slice("1", "10"), false),
+            (slice("2", "9"), slice("1", "10"), false),
+            (slice("1", "opaque"), slice("1", "10"), false),
+        ] {
+            assert_eq!(is_older(&told, &known), older, "{told:?}");
+        }
+    }
 
     #[test]
     fn a_server_that_does_not_answer_is_asked_every_few_seconds_and_one_that_says_no_ever_more_rarely() {

@@ -24,7 +24,7 @@ use crate::pod_resources::PodResources;
 use crate::readiness::Readiness;
 use crate::serving::LAST_CALLS;
 use crate::store::boot_id;
-use crate::{api, backends, directories, events, http, notices, rounds, uevents};
+use crate::{api, backends, directories, events, http, layouts, notices, rounds, uevents};
 
 /// Serves the kubelet of this node until told to stop.
 ///
@@ -100,6 +100,9 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
 
     let (hardware, options) = (hardware.clone(), options.clone());
     let labels = NodeLabels::default();
+    let served: Vec<_> = drivers.iter().filter_map(Driver::wanted).cloned().collect();
+    let (layouts, laying_out) = layouts::of_node(&client, &name, options.node_layouts, served.clone(), &stop);
+    laying_out.into_iter().for_each(&mut work);
     let node = Arc::new(Node {
         name,
         boot_id,
@@ -109,11 +112,12 @@ async fn serve(hardware: &HardwareOptions, options: &RunOptions) -> anyhow::Resu
         rounds,
         uevents,
         labels,
+        layouts,
         readiness,
         hardware,
         options,
     });
-    let served: Vec<_> = drivers.iter().filter_map(Driver::wanted).map(ToString::to_string).collect();
+    let served: Vec<_> = served.iter().map(ToString::to_string).collect();
     info!(node = node.name, version = env!("CARGO_PKG_VERSION"), drivers = served.join(" "), "started");
     for driver in drivers {
         tasks.spawn(driver.run(Arc::clone(&node), stop.clone()));

@@ -28,6 +28,7 @@ use crate::features::{self, Labeller};
 use crate::hardware::{self, Hardware, Looks, Observed};
 use crate::health::Health;
 use crate::labels;
+use crate::layouts::{self, Layouter};
 use crate::ledger::SharedLedger;
 use crate::node::Node;
 use crate::notices::Notices;
@@ -86,6 +87,10 @@ pub(crate) async fn serve(
     let mut configuration = device_plugin::Configuration::new(row, options, told, metrics.clone(), notices.clone());
     configuration.begin();
     let configured = configuration.configured();
+    // Where nobody follows policies and nothing was ever made for any, devices are offered as the agent was told.
+    let state_dir = options.state_dir.join(driver.as_str());
+    let lays_out = options.node_layouts || layouts::has_layouts(&state_dir);
+    let (layouts_told, layouts_known) = watch::channel(!lays_out);
     let specs = || cdi::Directory::open(&options.cdi_dir).context("--cdi-dir");
     // Also where nothing is offered by count: pods may have what was, and keep it.
     let desk = Desk::new(device_plugin::Parts {
@@ -97,15 +102,17 @@ pub(crate) async fn serve(
         observed: observed.clone(),
         ledger: Arc::clone(&ledger),
         specs: specs()?,
+        layouts_known: layouts_known.clone(),
     });
     let desk = Arc::new(desk.with_context(|| format!("driver name {driver}"))?);
 
+    let works = Arc::new(Works::new(workbench, seen.clone()));
     let claims = Claims::take_over(Parts {
         identity: identity.clone(),
         host: hardware.host(),
         client: node.client.clone(),
         observed: observed.clone(),
-        works: Works::new(workbench, seen),
+        works: Arc::clone(&works),
         disk: Disk { ledger: Arc::clone(&ledger), specs: specs()? },
         loans_known: desk.loans_known(),
         metrics: metrics.clone(),
@@ -116,6 +123,7 @@ pub(crate) async fn serve(
     let mut tasks = JoinSet::new();
     let (registered, is_registered) = watch::channel(false);
     let (published, is_published) = watch::channel(false);
+    let (layouts_published, published_layouts) = watch::channel(None);
     let mut work = |part: BoxFuture<'static, ()>| {
         tasks.spawn(async move {
             part.await;
@@ -129,11 +137,32 @@ pub(crate) async fn serve(
         observed: observed.clone(),
         precedence: ledger.precedence(),
         apis: options.apis(),
+        layouts_known,
+        layouts: layouts_published,
         ledger: Arc::clone(&ledger),
         metrics: metrics.clone(),
         notices: notices.clone(),
     };
     work(publisher.run(published, stop.clone()).boxed());
+    if lays_out {
+        let layouter = Layouter::new(layouts::Parts {
+            driver: driver.clone(),
+            boot_id: node.boot_id.clone(),
+            state_dir,
+            layouts: node.layouts.clone(),
+            ledger: Arc::clone(&ledger),
+            hardware: seen,
+            works,
+            loans_known: desk.loans_known(),
+            published: published_layouts,
+            known: layouts_told,
+            grace: options.layout_grace,
+            precedence: ledger.precedence(),
+            metrics: metrics.clone(),
+            notices: notices.clone(),
+        });
+        work(layouter.run(stop.clone()).boxed());
+    }
     if configuration.is_by_label() {
         work(labels::watch(node.client.clone(), node.name.clone(), labels_told, stop.clone()).boxed());
     }

@@ -33,10 +33,7 @@ impl Works {
     /// [`Works::undo`] undoes what is done or half done.
     pub(crate) async fn carry_out(&self, record: Record) -> Result<Record, (WorkError, Record)> {
         let deadline = Instant::now() + DEADLINE;
-        let all = record.work().map(|(work, _)| {
-            let (bench, work) = (Arc::clone(&self.bench), work.clone());
-            self.blocking(work.accelerator(), move || bench.carry_out(&work, deadline))
-        });
+        let all = record.work().map(|(work, _)| self.begin(work.clone(), deadline));
         let results = join_all(all).await;
         let error = results.iter().find_map(|result| result.as_ref().err()).cloned();
         let record = record.after_work(results);
@@ -52,17 +49,37 @@ impl Works {
     /// The first of them; the others are undone all the same.
     pub(crate) async fn undo(&self, record: &Record) -> Result<(), WorkError> {
         let deadline = Instant::now() + DEADLINE;
-        let all = record.work().map(|(work, outcome)| {
-            let (bench, undone, work, outcome) =
-                (Arc::clone(&self.bench), work.clone(), work.clone(), outcome.cloned());
-            async move {
-                let undoing = move || bench.undo(&work, outcome.as_ref(), deadline);
-                self.blocking(undone.accelerator(), undoing).await?;
-                self.hardware.undone(&undone);
-                Ok(())
-            }
-        });
+        let all = record.work().map(|(work, outcome)| self.take_back(work.clone(), outcome.cloned(), deadline));
         join_all(all).await.into_iter().collect()
+    }
+
+    /// Does what no claim asks for.
+    ///
+    /// # Errors
+    /// Then nothing of it is left, or what [`Works::undo_one`] removes.
+    pub(crate) async fn do_one(&self, work: Work) -> Result<Outcome, WorkError> {
+        self.begin(work, Instant::now() + DEADLINE).await
+    }
+
+    /// Undoes it, whatever came of it.
+    ///
+    /// # Errors
+    /// Then it is worth another try.
+    pub(crate) async fn undo_one(&self, work: Work) -> Result<(), WorkError> {
+        self.take_back(work, None, Instant::now() + DEADLINE).await
+    }
+
+    async fn begin(&self, work: Work, deadline: Instant) -> Result<Outcome, WorkError> {
+        let bench = Arc::clone(&self.bench);
+        self.blocking(work.accelerator(), move || bench.carry_out(&work, deadline)).await
+    }
+
+    async fn take_back(&self, work: Work, outcome: Option<Outcome>, deadline: Instant) -> Result<(), WorkError> {
+        let (bench, undone) = (Arc::clone(&self.bench), work.clone());
+        let undoing = move || bench.undo(&work, outcome.as_ref(), deadline);
+        self.blocking(undone.accelerator(), undoing).await?;
+        self.hardware.undone(&undone);
+        Ok(())
     }
 
     /// Whether all that was done is still so.

@@ -11,10 +11,11 @@ use crate::release::{NAMESPACE, RELEASE, chart};
 pub type Manifests = BTreeMap<String, String>;
 
 /// What single values bring besides, by the template that has it.
-const RIGHTS: [(&str, &str); 3] = [
+const RIGHTS: [(&str, &str); 4] = [
     ("config-by-label.yaml", "devicePlugin.configMap=tessera-device-plugin"),
     ("feature-labels-nfd.yaml", "featureLabels.way=node-feature"),
     ("feature-labels-node.yaml", "featureLabels.way=node"),
+    ("node-layouts.yaml", "nodeLayouts=true"),
 ];
 
 /// Where the plain manifests are.

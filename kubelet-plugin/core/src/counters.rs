@@ -144,7 +144,7 @@ fn own_counters(resources: Resources, placement: Placement) -> BTreeMap<String, 
 
 /// What as many partitions of one shape as there can be take of each: drivers do not tell what an accelerator has in all.
 /// Engines of which a shape takes the only one exclude each other so, whatever their shapes.
-fn total(partitioning: &Partitioning) -> Resources {
+pub(crate) fn total(partitioning: &Partitioning) -> Resources {
     let of_shape = |shape: &Shape| {
         let all = |number: u32| number.saturating_mul(shape.at_most);
         let Resources { multiprocessors, copy_engines, decoders, encoders, jpeg_engines, ofa_engines, .. } =

@@ -1,5 +1,11 @@
 //! What each device of a node is offered as: as the agent was told at its start, or as a policy says.
 
+mod places;
+mod record;
+mod report;
+mod step;
+mod users;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,6 +15,11 @@ use tessera_policy::Mix;
 use tessera_vocabulary::DeviceName;
 
 use crate::Offering;
+pub use places::{DoesNotFit, places};
+pub use record::{Change, Failure, LayoutRecord};
+pub use report::report;
+pub use step::{Next, Situation, Step, Wanted, next_step};
+pub use users::User;
 
 /// What a device is offered as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ mod pool;
 mod quantity;
 mod reconcile;
 mod record;
+mod sealed;
 mod seen;
 mod set_up;
 mod slices;
@@ -23,14 +24,18 @@ mod units;
 
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, allocations};
 pub use inventory::{Condition, Device, Inventory};
-pub use layout::{DeviceLayout, Layout, Layouts, Repartitioning, Slot, Stage};
+pub use layout::{
+    Change, DeviceLayout, DoesNotFit, Failure, Layout, LayoutRecord, Layouts, Next, Repartitioning, Situation, Slot,
+    Stage, Step as LayoutStep, User, Wanted, next_step, places, report,
+};
 pub use ledger::{Ledger, Loan};
 pub use offers::Offering;
 pub use plan::{Identity, Part, Refusal, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
-pub use record::{Answer, PreparedDevice, Record, StoredRecord, Unreadable, Use};
+pub use record::{Answer, PreparedDevice, Record, StoredRecord, Use};
+pub use sealed::Unreadable;
 pub use seen::Seen;
 pub use slices::{Features, dropped_features, slices};
 pub use standing::{Doubts, InUse, stands};

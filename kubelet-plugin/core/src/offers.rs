@@ -118,7 +118,11 @@ impl Inventory {
 /// Small shapes before large ones, so that a request that many fit is given the least, by memory and then by what computes
 /// (3g and 4g have as much memory); and of a shape first the place that spoils the fewest others, and then the last, since
 /// the largest partial shapes lie at the beginning. The scheduler takes the first that fits and knows nothing of this.
-fn order(shapes: &[Shape], shape: &Shape, placement: Placement) -> (u32, u64, u32, u32, usize, std::cmp::Reverse<u32>) {
+pub(crate) fn order(
+    shapes: &[Shape],
+    shape: &Shape,
+    placement: Placement,
+) -> (u32, u64, u32, u32, usize, std::cmp::Reverse<u32>) {
     let others = shapes.iter().filter(|other| other.id != shape.id);
     let spoilt = others.flat_map(|other| &other.placements).filter(|other| other.overlaps(placement)).count();
     let Resources { memory_bytes, multiprocessors, .. } = shape.resources;
@@ -180,7 +184,7 @@ impl<'a> Offer<'a> {
         partitions.iter().find(|one| (one.shape, one.placement) == (shape.id, placement))
     }
 
-    /// How the driver knows the partition that somebody made by hand.
+    /// How the driver knows the partition that is there and no claim's: somebody made it by hand, or it is its layout's.
     pub(crate) fn made_by_hand(&self, ledger: &Ledger) -> Option<&'a Made> {
         let made = self.partition()?.made.as_ref()?;
         by_hand(self.device(), ledger).any(|partition| Some(partition) == self.partition()).then_some(made)

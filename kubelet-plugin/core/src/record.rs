@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use tessera_driver::{Outcome, Placement, Work, WorkError};
 use tessera_vocabulary::DeviceName;
 
-use crate::ClaimRef;
+use crate::sealed::{seal, unseal};
+use crate::{ClaimRef, Unreadable};
 
 /// The first line of a stored record, but for the checksum.
 const FORMAT: &str = "tessera-record/1";
@@ -78,25 +79,6 @@ pub struct Use {
 pub struct StoredRecord {
     record: Record,
     bytes: Box<[u8]>,
-}
-
-/// Why bytes are no record.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
-    /// The first line is missing.
-    #[error("it has no header")]
-    NoHeader,
-    /// Another format, or damaged.
-    #[error("its header is {found:?}, expected {expected:?}")]
-    Header {
-        /// The first line.
-        found: String,
-        /// What it would be for what follows.
-        expected: String,
-    },
-    /// Whole, and yet not a record as it is known here.
-    #[error(transparent)]
-    Format(#[from] serde_json::Error),
 }
 
 impl Record {
@@ -195,11 +177,8 @@ impl StoredRecord {
     /// # Errors
     /// When it cannot be expressed in JSON.
     pub fn encode(record: Record) -> serde_json::Result<Self> {
-        let json = serde_json::to_vec(&record)?;
-        let mut bytes = header(&json).into_bytes();
-        bytes.push(b'\n');
-        bytes.extend(json);
-        Ok(Self { record, bytes: bytes.into() })
+        let bytes = seal(FORMAT, &record)?.into();
+        Ok(Self { record, bytes })
     }
 
     /// The record that was stored.
@@ -207,13 +186,7 @@ impl StoredRecord {
     /// # Errors
     /// When there is none, or one that this version does not understand.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::NoHeader)?;
-        let (found, json) = (&bytes[..end], &bytes[end + 1..]);
-        let expected = header(json);
-        if found != expected.as_bytes() {
-            return Err(Unreadable::Header { found: String::from_utf8_lossy(found).into_owned(), expected });
-        }
-        Ok(Self { record: serde_json::from_slice(json)?, bytes: bytes.into() })
+        Ok(Self { record: unseal(FORMAT, &bytes)?, bytes: bytes.into() })
     }
 
     /// The record.
@@ -231,10 +204,6 @@ impl fmt::Debug for StoredRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.record.fmt(f)
     }
-}
-
-fn header(json: &[u8]) -> String {
-    format!("{FORMAT} crc32:{:08x}", crc32fast::hash(json))
 }
 
 #[cfg(test)]
@@ -308,7 +277,11 @@ mod tests {
             ("a flipped bit", flipped, "its header is"),
             ("another format", b"tessera-record/9 crc32:00000000\n".to_vec(), "\"tessera-record/9"),
             ("garbage", vec![0xff; 300], "no header"),
-            ("not a record", [header(b"{}").as_bytes(), b"\n{}"].concat(), "missing field `boot_id`"),
+            (
+                "not a record",
+                [crate::sealed::header(FORMAT, b"{}").as_bytes(), b"\n{}"].concat(),
+                "missing field `boot_id`",
+            ),
         ] {
             let error = StoredRecord::decode(damaged).unwrap_err().to_string();
             assert!(error.contains(reason), "{what}: {error}");

@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) observed: Observed,
     pub(crate) ledger: Arc<SharedLedger>,
     pub(crate) specs: cdi::Directory,
+    /// Whether it is known what devices are to be offered as.
+    pub(crate) layouts_known: watch::Receiver<bool>,
 }
 
 /// What the container runtime was told.
@@ -113,6 +115,7 @@ impl Desk {
     pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let (mut observed, mut changed) = (self.parts.observed.clone(), self.parts.ledger.changed());
         let (mut configured, mut unserved) = (self.parts.config.clone(), self.unserved.subscribe());
+        let mut layouts_known = self.parts.layouts_known.clone();
         let mut problems = Vec::new();
         loop {
             if let Some(now_wrong) = self.refresh().filter(|now| *now != problems) {
@@ -126,6 +129,7 @@ impl Desk {
                 Ok(()) = changed.changed() => tokio::task::yield_now().await,
                 Ok(()) = configured.changed() => {}
                 Ok(()) = unserved.changed() => {}
+                Ok(()) = layouts_known.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -187,7 +191,7 @@ impl Desk {
             }
         }
         // Before it is known what an admin wants, nothing is offered that might not be meant.
-        let is_known = self.parts.config.borrow().is_some();
+        let is_known = self.parts.config.borrow().is_some() && *self.parts.layouts_known.borrow();
         let by_count = |accelerator: &Accelerator| is_known && self.is_by_count(accelerator);
         let basis = Basis {
             units,

@@ -21,6 +21,7 @@ mod inspect;
 #[cfg(target_arch = "x86_64")]
 mod interrupted;
 mod kubelet;
+mod layouts;
 mod outage;
 mod partitions;
 mod passthrough;

@@ -32,6 +32,7 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("deviceApi={gpu-0}", "/deviceApi/0"),
         ("devicePlugin.migStrategy=both", "/devicePlugin/migStrategy"),
         ("featureLabels.way=patch", "/featureLabels/way"),
+        ("nodeLayouts=maybe", "/nodeLayouts"),
         ("agent.rescan=0", "/agent/rescan"),
         ("agent.log.format=xml", "/agent/log/format"),
         ("agent.image.digest=sha256:12", "/agent/image/digest"),
@@ -87,13 +88,17 @@ fn rights_are_given_with_the_flags_that_need_them() {
         ("featureLabels.way=file", None),
         ("featureLabels.way=node", Some("name: tessera-agent-feature-labels")),
         ("featureLabels.way=node-feature", Some("resources: [nodefeatures]")),
+        ("nodeLayouts=true", Some("name: tessera-agent-node-layouts")),
         ("devicePlugin.configMap=mine", Some("name: tessera-agent-config-by-label")),
         ("devicePlugin.configs.shared.version=v1", Some("name: tessera-agent-config-by-label")),
     ] {
         let rendered = render(&[setting]).unwrap();
-        for right in
-            ["name: tessera-agent-feature-labels", "resources: [nodefeatures]", "name: tessera-agent-config-by-label"]
-        {
+        for right in [
+            "name: tessera-agent-feature-labels",
+            "resources: [nodefeatures]",
+            "name: tessera-agent-config-by-label",
+            "name: tessera-agent-node-layouts",
+        ] {
             let wanted =
                 given == Some(right) || (setting.ends_with("node-feature") && right.ends_with("feature-labels"));
             assert_eq!(rendered.contains(right), wanted, "{setting}: {right}");

@@ -19,6 +19,8 @@ pub enum Resource {
     Events,
     /// `nodefeatures.nfd.k8s-sigs.io`, in namespaces.
     NodeFeatures,
+    /// `nodelayouts.tessera.dev`, cluster-scoped, with a status of its own.
+    NodeLayouts,
 }
 
 impl Resource {
@@ -30,6 +32,7 @@ impl Resource {
             Self::Claims => "resourceclaims",
             Self::Events => "events",
             Self::NodeFeatures => "nodefeatures",
+            Self::NodeLayouts => "nodelayouts",
         }
     }
 
@@ -41,6 +44,7 @@ impl Resource {
             Self::Claims => ("resource.k8s.io/v1", "ResourceClaimList"),
             Self::Events => ("events.k8s.io/v1", "EventList"),
             Self::NodeFeatures => ("nfd.k8s-sigs.io/v1alpha1", "NodeFeatureList"),
+            Self::NodeLayouts => ("tessera.dev/v1alpha1", "NodeLayoutList"),
         }
     }
 }
@@ -172,6 +176,13 @@ impl Objects {
         Ok(self.store(key, object, kind))
     }
 
+    /// Merges a patch into an object's status, and nothing else of it.
+    pub(crate) fn patch_status(&mut self, key: Key, patch: &Value) -> Result<Value, Refused> {
+        let mut object = self.objects.get(&key).ok_or(Refused::NotFound)?.clone();
+        merge(&mut object["status"], &patch["status"]);
+        Ok(self.store(key, object, "MODIFIED"))
+    }
+
     /// Deletes, if the preconditions of `DeleteOptions` hold.
     pub(crate) fn delete_if(&mut self, key: &Key, preconditions: &Value) -> Result<(), Refused> {
         let current = self.objects.get(key).ok_or(Refused::NotFound)?;
@@ -195,7 +206,14 @@ impl Objects {
 
     fn store(&mut self, key: Key, mut object: Value, kind: &'static str) -> Value {
         let before = self.objects.get(&key);
+        let spec = object["spec"].clone();
         let metadata = &mut object["metadata"];
+        // Only what has a status of its own counts what is wanted of it.
+        if key.resource == Resource::NodeLayouts {
+            let counted = before.and_then(|before| before["metadata"]["generation"].as_i64());
+            let same = before.is_some_and(|before| before["spec"] == spec);
+            metadata["generation"] = json!(counted.map_or(1, |counted| if same { counted } else { counted + 1 }));
+        }
         match before {
             Some(before) => {
                 for field in ["uid", "creationTimestamp", "resourceVersion"] {
@@ -231,6 +249,24 @@ impl Objects {
             if let Some(fields) = device.as_object_mut() {
                 fields.retain(|field, value| !value.is_null() && !self.dropped_device_fields.contains(field));
             }
+        }
+    }
+}
+
+/// A JSON merge patch (RFC 7386).
+fn merge(value: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        value.clone_from(patch);
+        return;
+    };
+    if !value.is_object() {
+        *value = json!({});
+    }
+    for (name, patch) in fields {
+        if patch.is_null() {
+            value.as_object_mut().map(|object| object.remove(name));
+        } else {
+            merge(&mut value[name], patch);
         }
     }
 }

@@ -35,6 +35,9 @@ pub(crate) fn router(shared: Shared) -> Router {
             "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/{namespace}/nodefeatures/{name}",
             named(Resource::NodeFeatures),
         )
+        .route("/apis/tessera.dev/v1alpha1/nodelayouts", collection(Resource::NodeLayouts))
+        .route("/apis/tessera.dev/v1alpha1/nodelayouts/{name}", named(Resource::NodeLayouts))
+        .route("/apis/tessera.dev/v1alpha1/nodelayouts/{name}/{subresource}", named(Resource::NodeLayouts))
         .with_state(shared)
 }
 
@@ -46,7 +49,8 @@ fn named(resource: Resource) -> axum::routing::MethodRouter<Shared> {
               request: Request<Body>| async move {
             let part =
                 |wanted: &str| path.iter().find(|(part, _)| part == wanted).map_or("", |(_, value)| value.as_str());
-            one(shared, Key::new(resource, part("namespace"), part("name")), query, request).await
+            let is_status = part("subresource") == "status";
+            one(shared, Key::new(resource, part("namespace"), part("name")), is_status, query, request).await
         },
     )
 }
@@ -61,6 +65,7 @@ fn collection(resource: Resource) -> axum::routing::MethodRouter<Shared> {
 async fn one(
     shared: Shared,
     key: Key,
+    is_status: bool,
     query: std::collections::HashMap<String, String>,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -93,6 +98,7 @@ async fn one(
             let (manager, force) = (parameter("fieldManager"), parameter("force") == "true");
             shared.write(|state| state.objects.apply(key.clone(), body, manager, force))
         }
+        "patch" if is_status => shared.write(|state| state.objects.patch_status(key.clone(), &body)),
         // Else clients patch with whole objects.
         "patch" => Ok(shared.write(|state| state.objects.put(key.resource, body))),
         _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {

@@ -48,7 +48,9 @@ impl Node {
     /// The same of a driver.
     pub fn records_of(&self, driver: &str) -> Vec<String> {
         let mut names = names(&self.state_dir().join(driver));
-        names.retain(|name| name != "changes" && name != "agents" && !name.starts_with("publisher-"));
+        names.retain(|name| {
+            !["changes", "agents", "layouts"].contains(&name.as_str()) && !name.starts_with("publisher-")
+        });
         names
     }
 

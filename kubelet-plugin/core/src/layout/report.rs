@@ -1,0 +1,40 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tessera_policy::{DeviceId, ReportedDevice};
+
+use super::places::profiles;
+use super::{Situation, Step};
+use crate::offers::{Offer, What};
+use crate::slices::api_device;
+
+/// What a policy's controller is told of a device: what the whole says of itself in slices, however it is cut, and how far
+/// it is.
+pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
+    let accelerator = &situation.device.accelerator;
+    let whole = Offer { devices: vec![situation.device], what: What::Whole };
+    // Of what the bus alone knows there is nothing to tell.
+    let described = accelerator.has_driver_facts();
+    let described = described.then(|| api_device(&whole, situation.inventory, situation.ledger));
+    // In slices a name without a domain is the driver's own.
+    let full = |name: String| if name.contains('/') { name } else { format!("{}/{name}", situation.driver) };
+    let (mut attributes, mut capacity) = (BTreeMap::new(), BTreeMap::new());
+    if let Some(device) = described {
+        let said = device.attributes.into_iter().flatten();
+        let value = |value| serde_json::to_value(value).unwrap_or(Value::Null);
+        attributes = said.map(|(name, said)| (full(name), value(said))).collect();
+        let said = device.capacity.into_iter().flatten();
+        capacity = said.map(|(name, said)| (full(name), said.value.0)).collect();
+    }
+    ReportedDevice {
+        id: DeviceId { driver: situation.driver.to_owned(), name: accelerator.name().to_string() },
+        attributes,
+        capacity,
+        profiles: accelerator.partitioning.as_ref().map(profiles).unwrap_or_default(),
+        layout: situation.record.and_then(|record| record.layout.said()),
+        state: step.state,
+        attempt: step.attempt,
+        users: step.users,
+        message: step.message.clone(),
+    }
+}
