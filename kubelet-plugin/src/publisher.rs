@@ -333,8 +333,7 @@ impl Known {
 /// decimal numbers that rise (Kubernetes 1.35 says so, and all servers before did so).
 fn is_older(told: &Seen, known: &Seen) -> bool {
     let version = |seen: &Seen| seen.metadata().resource_version.as_deref()?.parse::<u128>().ok();
-    told.uid() == known.uid()
-        && version(told).zip(version(known)).is_some_and(|(told, known)| told < known)
+    told.uid() == known.uid() && version(told).zip(version(known)).is_some_and(|(told, known)| told < known)
 }
 
 #[cfg(test)]

@@ -521,9 +521,9 @@ mod tests {
         let cases = [
             ("the second of two", vec![one.clone()], share("s2", 1), true),
             ("the third of two", vec![one.clone(), other.clone()], share("s3", 1), false),
-            ("one's own", vec![one.clone(), other.clone()], share("s4", 2), true),
-            ("a share of what a claim has for itself", vec![alone.clone()], share("s2", 1), false),
-            ("all of what a claim has a share of", vec![one.clone()], allocation("a", 1), false),
+            ("one's own", vec![one.clone(), other], share("s4", 2), true),
+            ("a share of what a claim has for itself", vec![alone], share("s2", 1), false),
+            ("all of what a claim has a share of", vec![one], allocation("a", 1), false),
         ];
         for (what, held, wanted, expected) in cases {
             let mut ledger = Ledger::default();
