@@ -77,6 +77,8 @@ impl Writer {
         stop: CancellationToken,
     ) {
         let mut retries = pauses().build();
+        // Since when something is to be written.
+        let mut since: Option<Instant> = None;
         let writing = async {
             loop {
                 let object = seen.borrow_and_update().object.clone();
@@ -85,20 +87,24 @@ impl Writer {
                     .zip(status)
                     .and_then(|(object, status)| Some((self.difference(&object, &status)?, object, status)));
                 let pause = match due {
-                    None => ECHO,
+                    None => {
+                        since = None;
+                        ECHO
+                    }
                     Some((settle, object, status)) => {
-                        sleep(settle).await;
-                        let now = self.status(&reports.borrow_and_update()).unwrap_or(status);
-                        match self.write(&object, now).await {
-                            Ok(()) => {
-                                retries = pauses().build();
-                                continue;
+                        let waited = since.get_or_insert_with(Instant::now).elapsed();
+                        if waited >= settle {
+                            since = None;
+                            match self.write(&object, status).await {
+                                Ok(()) => retries = pauses().build(),
+                                Err(reason) => {
+                                    self.tell(reason);
+                                    sleep(retries.next().unwrap_or(LAST_RETRY)).await;
+                                }
                             }
-                            Err(reason) => {
-                                self.tell(reason);
-                                retries.next().unwrap_or(LAST_RETRY)
-                            }
+                            continue;
                         }
+                        settle - waited
                     }
                 };
                 tokio::select! {
@@ -135,9 +141,6 @@ impl Writer {
     }
 
     async fn write(&mut self, object: &NodeLayout, status: NodeLayoutStatus) -> Result<(), String> {
-        if self.difference(object, &status).is_none() {
-            return Ok(());
-        }
         self.writes.take().await;
         // All of it is this agent's.
         let patch = Patch::Merge(json!({ "status": status }));

@@ -208,9 +208,18 @@ fn drained(
         return (Next::Keep(Box::new(record)), DeviceState::Draining, waiting(users), None);
     };
     let deadline = known.since.saturating_add(desired.drain.deadline_seconds.into());
-    if users.is_empty() {
+    // Who has all of a device keeps it where the device is only not to be cut any more.
+    let is_only_joined = record.layout.slots().is_empty() && matches!(known.layout, Layout::AsTold | Layout::Whole);
+    let has_other = users.iter().any(|user| !user.has_the_whole());
+    let waited_for = if is_only_joined && !has_other { &[] } else { users };
+    if waited_for.is_empty() {
         if !situation.is_closed {
-            return (Next::Rest, DeviceState::Draining, waiting(users), None);
+            return (Next::Rest, DeviceState::Draining, waiting(waited_for), None);
+        }
+        if !users.is_empty() {
+            let policy = if known.layout == Layout::AsTold { String::new() } else { desired.policy.clone() };
+            let kept = LayoutRecord { layout: known.layout, policy, change: None, failure: None, ..record };
+            return (Next::Keep(Box::new(kept)), DeviceState::Ready, String::new(), None);
         }
         let touched = record.layout.slots().iter().chain(known.layout.slots()).copied().collect();
         record.change = Some(Change { stage: Stage::Changing, touched, ..known });

@@ -255,6 +255,13 @@ fn a_device_is_closed_then_waited_for_then_changed() {
             nobody,
         ),
         (
+            "whole, after dynamic, while a claim has the whole",
+            Case::new(whole()).laid(&dynamic()).closed_for(9, Stage::Draining).held(),
+            "keep whole".to_owned(),
+            Ready,
+            "",
+        ),
+        (
             "whole, and there are partitions",
             Case::new(whole()).there(&[foreign]).closed_for(9, Stage::Draining),
             "rest".to_owned(),
