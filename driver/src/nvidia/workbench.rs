@@ -235,7 +235,7 @@ impl Trouble {
             Self::Text(text) => (text, None),
         };
         let advice = match class {
-            Some(ErrorClass::Busy) => "; a process uses it, stop that; the kubelet tries again",
+            Some(ErrorClass::Busy) => "; a process uses it, stop that",
             Some(ErrorClass::Occupied) => "; something made by hand is in the way, remove it",
             Some(ErrorClass::Lost) => "; reset the GPU or reboot the node",
             _ => "",

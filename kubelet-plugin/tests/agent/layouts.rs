@@ -3,6 +3,7 @@
 mod by_count;
 mod failing;
 mod killed;
+mod two_agents;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
