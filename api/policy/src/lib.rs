@@ -20,7 +20,7 @@ pub use node_layout::{
 };
 pub use partition_policy::{
     Deadline, Drain, Failure, Order, PartitionPolicy, PartitionPolicySpec, PartitionPolicyStatus, Rollout, Rule, Tally,
-    Which,
+    Turn, Which,
 };
 
 /// The API group of both kinds.

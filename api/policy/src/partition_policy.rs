@@ -197,10 +197,15 @@ pub struct PartitionPolicyStatus {
     /// Devices that follow the policy.
     #[serde(default)]
     pub devices: u32,
+    /// The nodes whose turn it is: they count against `maxUnavailable`, and no other is changed. It is written before a
+    /// node's NodeLayout is, so that of two controllers that know different things one is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub turns: Vec<Turn>,
     /// What failed, of the first ten nodes by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
-    /// `Ready`: all devices have their layout. `Conflicted`: some device follows another policy. `Stopped`: no further node is
+    /// `Ready`: all devices have their layout, or why not and what to do. `Conflicted`: some device follows another policy. `Stopped`: no further node is
     /// begun, since too many have failed or the policy is paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -221,6 +226,16 @@ pub struct Tally {
     pub failed: u32,
     /// It is not yet their turn.
     pub waiting: u32,
+}
+
+/// A node that may be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// Its name.
+    pub node: String,
+    /// The resourceVersion of its NodeLayout when it got its turn: that one may be written, once.
+    pub resource_version: String,
 }
 
 /// A device that kept its old layout.
