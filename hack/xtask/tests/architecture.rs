@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-kubelet-api", &[]),
     ("tessera-policy", &[]),
     ("tessera-admission", &["tessera-config", "tessera-policy", "tessera-vocabulary"]),
+    ("tessera-rollout", &["tessera-policy", "tessera-vocabulary"]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),
     ("tessera-hook", &[]),

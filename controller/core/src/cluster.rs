@@ -1,0 +1,199 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use tessera_policy::{NodeLayout, PartitionPolicy};
+
+use crate::assignment::{Conflict, Unclear};
+use crate::expression::{Functions, deep};
+use crate::node::{Layout, Node};
+use crate::policy::Policy;
+use crate::standing::Assessment;
+use crate::{NodeName, PolicyName, Revision};
+
+/// What is known of a cluster: policies, nodes and NodeLayouts, as watches and the answers to writes tell of them.
+pub struct Cluster {
+    functions: Functions,
+    policies: BTreeMap<PolicyName, Policy>,
+    nodes: BTreeMap<NodeName, Node>,
+    layouts: BTreeMap<NodeName, Layout>,
+    /// How far the watch over NodeLayouts has come.
+    layouts_seen: Revision,
+    /// What follows of each node by itself; those in `stale` have to be made anew.
+    assessments: BTreeMap<NodeName, Assessment>,
+    stale: BTreeSet<NodeName>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            functions: Functions::new(),
+            policies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            layouts: BTreeMap::new(),
+            layouts_seen: Revision::default(),
+            assessments: BTreeMap::new(),
+            stale: BTreeSet::new(),
+        }
+    }
+}
+
+impl Cluster {
+    /// A policy is there, or was changed. What is older than what is known is let pass: watches and answers overtake each
+    /// other.
+    pub fn policy(&mut self, policy: PartitionPolicy) {
+        let Some(policy) = Policy::new(policy) else { return };
+        let known = self.policies.get(&policy.name);
+        if known.is_some_and(|known| known.revision > policy.revision) {
+            return;
+        }
+        if !known.is_some_and(|known| known.says_what(&policy)) {
+            self.stale.extend(self.nodes.keys().cloned());
+        }
+        self.policies.insert(policy.name.clone(), policy);
+    }
+
+    /// A policy is gone.
+    pub fn policy_gone(&mut self, policy: &PartitionPolicy) {
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        if self.policies.get(name).is_some_and(|known| known.uid == uid) {
+            self.policies.remove(name);
+            self.stale.extend(self.nodes.keys().cloned());
+        }
+    }
+
+    /// These are all the policies that there are.
+    pub fn policies_are(&mut self, policies: Vec<PartitionPolicy>) {
+        let names: BTreeSet<_> = policies.iter().filter_map(|policy| policy.metadata.name.clone()).collect();
+        if self.policies.keys().any(|name| !names.contains(name.as_ref())) {
+            self.policies.retain(|name, _| names.contains(name.as_ref()));
+            self.stale.extend(self.nodes.keys().cloned());
+        }
+        policies.into_iter().for_each(|policy| self.policy(policy));
+    }
+
+    /// A node is there, or was changed.
+    pub fn node(&mut self, name: NodeName, uid: String, labels: BTreeMap<String, String>) {
+        let node = Node { uid, labels };
+        if self.nodes.get(&name) != Some(&node) {
+            self.stale.insert(name.clone());
+            self.nodes.insert(name, node);
+        }
+    }
+
+    /// A node is gone.
+    pub fn node_gone(&mut self, name: &NodeName) {
+        if self.nodes.remove(name).is_some() {
+            self.stale.insert(name.clone());
+        }
+    }
+
+    /// These are all the nodes that there are.
+    pub fn nodes_are(&mut self, names: &BTreeSet<NodeName>) {
+        let gone: Vec<_> = self.nodes.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.node_gone(name));
+    }
+
+    /// The watch tells that a NodeLayout is there, or was changed.
+    pub fn layout(&mut self, layout: NodeLayout) {
+        self.layouts_seen = self.layouts_seen.max(Revision::read(layout.metadata.resource_version.as_deref()));
+        self.take(layout);
+    }
+
+    /// A write of a NodeLayout was answered with this. It may be gone by now, and its watch may know.
+    pub fn layout_written(&mut self, layout: NodeLayout) {
+        let name = layout.metadata.name.as_deref().unwrap_or_default();
+        let revision = Revision::read(layout.metadata.resource_version.as_deref());
+        if self.layouts.contains_key(name) || revision > self.layouts_seen {
+            self.take(layout);
+        }
+    }
+
+    fn take(&mut self, layout: NodeLayout) {
+        let Some((name, layout)) = Layout::new(layout) else { return };
+        if self.layouts.get(&name).is_none_or(|known| known.revision < layout.revision) {
+            self.stale.insert(name.clone());
+            self.layouts.insert(name, layout);
+        }
+    }
+
+    /// The watch tells that a NodeLayout is gone.
+    pub fn layout_gone(&mut self, layout: &NodeLayout) {
+        self.layouts_seen = self.layouts_seen.max(Revision::read(layout.metadata.resource_version.as_deref()));
+        let name = layout.metadata.name.as_deref().unwrap_or_default();
+        let uid = layout.metadata.uid.as_deref().unwrap_or_default();
+        if self.layouts.get(name).is_some_and(|known| known.uid == uid) {
+            self.layouts.remove(name);
+            self.stale.insert(name.into());
+        }
+    }
+
+    /// The watch has listed these, and no others but what was written since are there.
+    pub fn layouts_are(&mut self, names: &BTreeSet<NodeName>) {
+        let seen = self.layouts_seen;
+        let gone = |(name, layout): (&NodeName, &Layout)| {
+            (!names.contains(name) && layout.revision <= seen).then(|| name.clone())
+        };
+        let gone: Vec<_> = self.layouts.iter().filter_map(gone).collect();
+        for name in gone {
+            self.layouts.remove(&name);
+            self.stale.insert(name);
+        }
+    }
+
+    /// Makes anew what follows of nodes of which something has changed.
+    pub(crate) fn assess(&mut self) {
+        if !self.stale.is_empty() {
+            // Once for all expressions.
+            deep(|| self.assess_stale());
+        }
+    }
+
+    fn assess_stale(&mut self) {
+        for name in std::mem::take(&mut self.stale) {
+            match self.nodes.get(&name) {
+                None => drop(self.assessments.remove(&name)),
+                Some(node) => {
+                    // A NodeLayout of an earlier node of this name says nothing about this one.
+                    let own = |layout: &&Layout| layout.owner.as_ref().is_none_or(|owner| *owner == node.uid);
+                    let layout = self.layouts.get(&name).filter(own);
+                    let assessment = Assessment::new(&name, node, layout, &self.policies, &self.functions);
+                    self.assessments.insert(name, assessment);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn policies(&self) -> &BTreeMap<PolicyName, Policy> {
+        &self.policies
+    }
+
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+        &self.nodes
+    }
+
+    pub(crate) fn layouts(&self) -> &BTreeMap<NodeName, Layout> {
+        &self.layouts
+    }
+
+    pub(crate) fn layouts_seen(&self) -> Revision {
+        self.layouts_seen
+    }
+
+    pub(crate) fn assessments(&self) -> &BTreeMap<NodeName, Assessment> {
+        &self.assessments
+    }
+
+    /// The first device that follows another policy, with its node, and how many there are.
+    pub(crate) fn conflicts(&self, policy: &Policy) -> Option<(&NodeName, &Conflict, usize)> {
+        let all =
+            self.assessments.iter().flat_map(|(node, of)| of.conflicts.iter().map(move |conflict| (node, conflict)));
+        let mut ours = all.filter(|(_, conflict)| conflict.policy == policy.name);
+        let (node, conflict) = ours.next()?;
+        Some((node, conflict, 1 + ours.count()))
+    }
+
+    /// The first device of which a rule does not say whether it is about it, with its node.
+    pub(crate) fn unclear(&self, policy: &Policy) -> Option<(&NodeName, &Unclear)> {
+        self.assessments.iter().find_map(|(node, of)| Some((node, of.unclear.get(&policy.name)?)))
+    }
+}

@@ -1,0 +1,66 @@
+use std::collections::BTreeMap;
+
+use tessera_policy::{DesiredDevice, DeviceId, NodeLayout, ReportedDevice};
+
+use crate::{NodeName, Revision};
+
+/// A Node object, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Changes when a node is deleted and comes back under the same name.
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A NodeLayout, as far as it matters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) uid: String,
+    /// The UID of the Node that it belongs to.
+    pub(crate) owner: Option<String>,
+    pub(crate) revision: Revision,
+    /// As it stands in the object: preconditions name it so.
+    pub(crate) resource_version: String,
+    /// It is being deleted, and nothing that is written to it matters.
+    pub(crate) ends: bool,
+    pub(crate) desired: BTreeMap<DeviceId, DesiredDevice>,
+    pub(crate) reported: BTreeMap<DeviceId, ReportedDevice>,
+    pub(crate) agent: Agent,
+}
+
+/// What the agent of a node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// Nothing was ever heard of it.
+    Silent,
+    /// It has not said yet what it makes of the spec as it stands.
+    Behind,
+    /// What it says is about the spec as it stands.
+    Informed,
+}
+
+impl Layout {
+    /// `None` without a name, which nothing that was stored is.
+    pub(crate) fn new(layout: NodeLayout) -> Option<(NodeName, Self)> {
+        let metadata = layout.metadata;
+        let status = layout.status;
+        let agent = match status.as_ref().map(|status| status.observed_generation) {
+            None => Agent::Silent,
+            Some(observed) if observed == metadata.generation => Agent::Informed,
+            Some(_) => Agent::Behind,
+        };
+        let owner = metadata.owner_references.into_iter().flatten().find(|owner| owner.kind == "Node");
+        let reported = status.map(|status| status.devices).unwrap_or_default();
+        let view = Self {
+            uid: metadata.uid.unwrap_or_default(),
+            owner: owner.map(|owner| owner.uid),
+            revision: Revision::read(metadata.resource_version.as_deref()),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            ends: metadata.deletion_timestamp.is_some(),
+            desired: layout.spec.devices.into_iter().map(|device| (device.id.clone(), device)).collect(),
+            reported: reported.into_iter().map(|device| (device.id.clone(), device)).collect(),
+            agent,
+        };
+        Some((metadata.name.as_deref()?.into(), view))
+    }
+}

@@ -1,0 +1,353 @@
+//! How far a policy is, for people and for whoever waits for it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use tessera_policy::{Failure, PartitionPolicyStatus, Tally, Turn};
+
+use crate::NodeName;
+use crate::assignment::{Conflict, Unclear};
+use crate::policy::{Policy, by_node, rule_fault};
+use crate::turns::{Member, failed};
+
+/// So many failures are named.
+const FAILURES: usize = 10;
+/// So many nodes are named in a message.
+const NAMES: usize = 3;
+/// The API takes no longer message in a condition.
+const MESSAGE_BYTES: usize = 32_768;
+
+/// What a status is made of.
+pub(crate) struct Told<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) members: &'a [Member<'a>],
+    pub(crate) conflicts: Option<(&'a NodeName, &'a Conflict, usize)>,
+    pub(crate) unclear: Option<(&'a NodeName, &'a Unclear)>,
+}
+
+/// The status of a policy with these turns. A condition keeps the time at which it became what it is.
+pub(crate) fn status(told: &Told<'_>, turns: Vec<Turn>, now: Timestamp) -> PartitionPolicyStatus {
+    let members = told.members;
+    let nodes = tally(members);
+    let devices = members.iter().map(|member| member.standing.devices).sum();
+    let mut failures: Vec<Failure> =
+        members.iter().flat_map(|member| member.standing.failures.iter().cloned()).collect();
+    failures.sort_by(by_node);
+    failures.truncate(FAILURES);
+    let said = [ready(told, nodes, devices, &failures), conflicted(told), stopped(told)];
+    let conditions = said.map(|said| said.since(&told.policy.status.conditions, told.policy.generation, now)).into();
+    PartitionPolicyStatus { observed_generation: told.policy.generation, nodes, devices, turns, failures, conditions }
+}
+
+/// Whether somebody waits for what has changed.
+pub(crate) fn is_pressing(before: &PartitionPolicyStatus, after: &PartitionPolicyStatus) -> bool {
+    let conditions = |status: &PartitionPolicyStatus| -> Vec<_> {
+        let told =
+            |condition: &Condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone());
+        status.conditions.iter().map(told).collect()
+    };
+    before.turns != after.turns
+        || before.observed_generation != after.observed_generation
+        || conditions(before) != conditions(after)
+}
+
+fn tally(members: &[Member<'_>]) -> Tally {
+    let mut tally = Tally::default();
+    for standing in members.iter().map(|member| member.standing) {
+        let of = if standing.in_flight.is_some() {
+            &mut tally.changing
+        } else if !standing.failures.is_empty() {
+            &mut tally.failed
+        } else if standing.pending > 0 || standing.silent {
+            &mut tally.waiting
+        } else if standing.devices > 0 {
+            &mut tally.ready
+        } else {
+            continue;
+        };
+        *of += 1;
+        tally.matched += 1;
+    }
+    tally
+}
+
+/// A condition without its time.
+struct Said {
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Said {
+    fn since(self, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let status = if self.status { "True" } else { "False" };
+        let same = before.iter().find(|condition| condition.type_ == self.type_ && condition.status == status);
+        // The server keeps whole seconds.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let mut message = self.message;
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+        Condition {
+            last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            message,
+            observed_generation: generation,
+            reason: self.reason.to_owned(),
+            status: status.to_owned(),
+            type_: self.type_.to_owned(),
+        }
+    }
+}
+
+fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> Said {
+    let said = |status, reason, message| Said { type_: "Ready", status, reason, message };
+    let (policy, members) = (told.policy, told.members);
+    let rest = rest(members);
+    if policy.withdrawn {
+        let message = format!(
+            "{} of {} are given back before the policy goes{rest}",
+            count(devices, "device"),
+            count(nodes.matched, "node")
+        );
+        return said(false, "Withdrawing", message);
+    }
+    if let Some(fault) = policy.fault() {
+        return said(false, "Invalid", fault);
+    }
+    if let Some((node, unclear)) = told.unclear {
+        let device = format!("{} of node {node}", unclear.device.name);
+        let error = format!("its expression fails at {device}: {}", unclear.error);
+        let advice = "name the driver in the rule, or ask whether the name is there first ('name' in device.attributes['domain'])";
+        return said(false, "Invalid", rule_fault(unclear.rule, &error, advice));
+    }
+    let open = nodes.matched - nodes.ready;
+    if open == 0 {
+        return match (devices, told.conflicts) {
+            (0, Some(_)) => {
+                said(false, "Conflicted", "all devices that match follow other policies; see Conflicted".to_owned())
+            }
+            (0, None) => {
+                said(false, "NoDevices", "no device of any node matches; check nodeSelector and rules".to_owned())
+            }
+            _ => said(
+                true,
+                "Complete",
+                format!("{} of {} have their layout", count(devices, "device"), count(nodes.matched, "node")),
+            ),
+        };
+    }
+    let ready = format!("{} of {} have their layout", nodes.ready, count(nodes.matched, "node"));
+    if let Some(first) = failures.first() {
+        let first = format!("node {}, {}: {}", first.node, first.device.name, first.message);
+        return said(
+            false,
+            "Failed",
+            format!("{ready}, {} failed ({first}); put it right and set another rollout.attempt{rest}", nodes.failed),
+        );
+    }
+    if policy.rollout.paused && nodes.changing == 0 {
+        return said(false, "Paused", format!("{ready}; rollout.paused is set{rest}"));
+    }
+    let silent: Vec<_> =
+        members.iter().filter(|member| member.standing.silent).map(|member| member.node.as_ref()).collect();
+    if !silent.is_empty() && u32::try_from(silent.len()) == Ok(open) {
+        let advice = "see whether tessera-agent runs there, or select nodes that have one";
+        return said(
+            false,
+            "Waiting",
+            format!("{ready}; nothing was heard yet from the agents of {}: {advice}", listed(&silent)),
+        );
+    }
+    said(false, "RollingOut", format!("{ready}{rest}"))
+}
+
+/// What is under way and what has to be waited for: `; changing: n1 (gpu-0: 2 pods), n2; 3 wait for their turn`.
+fn rest(members: &[Member<'_>]) -> String {
+    let mut text = String::new();
+    let changing: Vec<_> = members
+        .iter()
+        .filter_map(|member| {
+            let (device, message) = member.standing.in_flight.as_ref()?;
+            let said = if message.is_empty() { String::new() } else { format!(" ({}: {message})", device.name) };
+            Some(format!("{}{said}", member.node))
+        })
+        .collect();
+    if !changing.is_empty() {
+        text.push_str(&format!("; changing: {}", listed(&changing)));
+    }
+    let waits = |member: &&Member<'_>| member.standing.in_flight.is_none() && member.standing.pending > 0;
+    let waiting = members.iter().filter(waits).count();
+    if waiting > 0 {
+        text.push_str(&format!("; {waiting} to come"));
+    }
+    let silent: Vec<_> =
+        members.iter().filter(|member| member.standing.silent).map(|member| member.node.as_ref()).collect();
+    if !silent.is_empty() {
+        text.push_str(&format!("; nothing was heard yet from the agents of {}", listed(&silent)));
+    }
+    text
+}
+
+fn conflicted(told: &Told<'_>) -> Said {
+    let said = |status, reason, message| Said { type_: "Conflicted", status, reason, message };
+    match told.conflicts {
+        None => said(false, "NoConflict", String::new()),
+        Some((node, conflict, number)) => {
+            let others = if number > 1 { format!(" and {} more", number - 1) } else { String::new() };
+            let (device, follows) = (&conflict.device.name, &conflict.follows);
+            let message = format!(
+                "{device} of node {node} follows policy {follows}{others}; keep the policies apart by nodeSelector or rules"
+            );
+            said(true, "FollowsAnother", message)
+        }
+    }
+}
+
+fn stopped(told: &Told<'_>) -> Said {
+    let said = |status, reason, message| Said { type_: "Stopped", status, reason, message };
+    let number = failed(told.members);
+    let rollout = &told.policy.rollout;
+    if rollout.paused {
+        said(true, "Paused", "rollout.paused is set: what has begun ends, and no further node is begun".to_owned())
+    } else if told.policy.is_stopped_by(number) {
+        let limit = rollout.max_failed.max(1);
+        let message = format!(
+            "{} failed, and rollout.maxFailed is {limit}: no further node is begun before what failed is put right \
+             and rollout.attempt is another number",
+            count(u32::try_from(number).unwrap_or(u32::MAX), "node")
+        );
+        said(true, "TooManyFailed", message)
+    } else {
+        said(false, "Proceeding", String::new())
+    }
+}
+
+fn count(number: u32, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+fn listed(names: &[impl AsRef<str>]) -> String {
+    let first: Vec<_> = names.iter().take(NAMES).map(AsRef::as_ref).collect();
+    let more = names.len().saturating_sub(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", first.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_policy::{DeviceState, Layout, NodeLayout, PartitionPolicy, ReportedDevice};
+
+    use super::*;
+    use crate::testing::{desired, gpu, gpus, layout, policy};
+    use crate::{Cluster, Write};
+
+    fn told(policies: Vec<PartitionPolicy>, layouts: Vec<NodeLayout>) -> PartitionPolicyStatus {
+        let asked = policies[0].metadata.name.clone().unwrap();
+        let mut cluster = Cluster::default();
+        cluster.policies_are(policies);
+        for layout in layouts {
+            let name = layout.metadata.name.clone().unwrap();
+            cluster.node(name.as_str().into(), format!("uid-of-{name}"), Default::default());
+            cluster.layout(layout);
+        }
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let status = cluster.decide(now).into_iter().find_map(|write| match write {
+            Write::Status { policy, status, .. } if policy.as_ref() == asked => Some(*status),
+            _ => None,
+        });
+        status.unwrap()
+    }
+
+    /// Tallies, then what the conditions say.
+    fn brief(status: &PartitionPolicyStatus) -> String {
+        let Tally { matched, ready, changing, failed, waiting } = status.nodes;
+        let mut text = format!("{matched} = {ready} + {changing} + {failed} + {waiting}, {} devices", status.devices);
+        for condition in &status.conditions {
+            let Condition { type_, status, reason, message, .. } = condition;
+            if status == "True" || type_ == "Ready" {
+                text.push_str(&format!("\n{type_}={status} {reason}: {message}"));
+            }
+        }
+        text
+    }
+
+    fn now(layout: Option<Layout>, state: DeviceState, message: &str) -> Vec<ReportedDevice> {
+        vec![ReportedDevice { layout, state, message: message.to_owned(), ..gpu("gpu-0") }]
+    }
+
+    fn whole() -> Vec<tessera_policy::DesiredDevice> {
+        vec![desired("gpu-0", "p", Some(Layout::whole()))]
+    }
+
+    fn done(node: &str) -> NodeLayout {
+        layout(node, whole(), now(Some(Layout::whole()), DeviceState::Ready, ""))
+    }
+
+    fn busy(node: &str) -> NodeLayout {
+        layout(node, whole(), now(None, DeviceState::Draining, "waits for 2 pods"))
+    }
+
+    fn broken(node: &str) -> NodeLayout {
+        layout(node, whole(), now(None, DeviceState::Failed, "NVML: in use; end what holds it"))
+    }
+
+    fn silent(node: &str) -> NodeLayout {
+        NodeLayout { status: None, ..layout(node, Vec::new(), Vec::new()) }
+    }
+
+    #[test]
+    fn says_how_far_it_is_and_what_to_do() {
+        let to_come = || layout("z", Vec::new(), gpus(1));
+        let mut paused = policy("p");
+        paused.spec.rollout.paused = true;
+        let mut wrong = policy("p");
+        wrong.spec.rules[0].devices.cel = Some("device.driver ==".to_owned());
+        let mut unclear = policy("p");
+        unclear.spec.rules[0].devices.cel = Some("device.attributes['tpu.google.com'].tpuGen == 'v6e'".to_owned());
+        let mut withdrawn = policy("p");
+        withdrawn.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        let other = {
+            let mut other = policy("o");
+            other.metadata.creation_timestamp = Some(Time(Timestamp::from_second(-60).unwrap()));
+            other
+        };
+        let cases = [
+            ("nothing matches", told(vec![policy("p")], vec![])),
+            ("all done", told(vec![policy("p")], vec![done("a"), done("b")])),
+            ("under way", told(vec![policy("p")], vec![done("a"), busy("b"), to_come()])),
+            ("failed", told(vec![policy("p")], vec![broken("a"), to_come()])),
+            ("silent", told(vec![policy("p")], vec![done("a"), silent("b"), silent("c"), silent("d"), silent("e")])),
+            ("paused", told(vec![paused], vec![done("a"), to_come()])),
+            ("wrong", told(vec![wrong], vec![done("a"), to_come()])),
+            ("unclear", told(vec![unclear], vec![done("a"), to_come()])),
+            ("withdrawn", told(vec![withdrawn], vec![done("a"), busy("b")])),
+            ("another's", told(vec![policy("p"), other], vec![layout("a", Vec::new(), gpus(2))])),
+        ];
+        let cases: Vec<_> = cases.iter().map(|(name, status)| format!("{name}: {}", brief(status))).collect();
+        insta::assert_snapshot!(cases.join("\n\n"));
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_for_as_long_as_it_is_what_it_is() {
+        let times = |status: &PartitionPolicyStatus| -> Vec<i64> {
+            status.conditions.iter().map(|condition| condition.last_transition_time.0.as_second()).collect()
+        };
+        let first = told(vec![policy("p")], vec![busy("a")]);
+        assert_eq!(times(&first), [1_000_000; 3]);
+        let mut earlier = first;
+        for condition in &mut earlier.conditions {
+            condition.last_transition_time = Time(Timestamp::from_second(5).unwrap());
+        }
+        let mut before = policy("p");
+        before.status = Some(earlier);
+        assert_eq!(times(&told(vec![before.clone()], vec![busy("a"), busy("b")])), [5; 3], "another message only");
+        assert_eq!(times(&told(vec![before], vec![done("a")])), [1_000_000, 5, 5]);
+    }
+
+    #[test]
+    fn ten_failures_are_named() {
+        let names: Vec<_> = (0..12).map(|index| format!("n{index:02}")).collect();
+        let status = told(vec![policy("p")], names.iter().rev().map(|name| broken(name)).collect());
+        let named: Vec<_> = status.failures.iter().map(|failure| failure.node.as_str()).collect();
+        assert_eq!(named, names.iter().take(10).map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(status.nodes.failed, 12);
+    }
+}

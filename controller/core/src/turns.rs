@@ -1,0 +1,216 @@
+//! Whose turn it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tessera_policy::{Order, Turn};
+
+use crate::node::Layout;
+use crate::policy::Policy;
+use crate::standing::Standing;
+use crate::{NodeName, Revision};
+
+/// So many turns fit into a status, whatever the policy allows.
+const AT_MOST: usize = 512;
+
+/// A node that a policy is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Member<'a> {
+    pub(crate) node: &'a NodeName,
+    pub(crate) standing: &'a Standing,
+    pub(crate) layout: Option<&'a Layout>,
+}
+
+/// The NodeLayouts, and how far their watch has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Layouts<'a> {
+    pub(crate) all: &'a BTreeMap<NodeName, Layout>,
+    pub(crate) seen: Revision,
+}
+
+/// Whether a policy begins anything at all.
+pub(crate) fn may_begin(policy: &Policy, members: &[Member<'_>]) -> bool {
+    !policy.rollout.paused && policy.is_finalized() && !policy.is_stopped_by(failed(members))
+}
+
+/// On how many nodes something failed.
+pub(crate) fn failed(members: &[Member<'_>]) -> usize {
+    members.iter().filter(|member| !member.standing.failures.is_empty()).count()
+}
+
+/// The turns as they should be, by the name of the node.
+pub(crate) fn next(policy: &Policy, members: &[Member<'_>], layouts: Layouts<'_>) -> Vec<Turn> {
+    let begins = may_begin(policy, members);
+    let by_name: BTreeMap<&str, &Member<'_>> = members.iter().map(|member| (member.node.as_ref(), member)).collect();
+    let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
+    for turn in &policy.status.turns {
+        if !is_over(turn, by_name.get(turn.node.as_str()).copied(), layouts, begins) {
+            turns.insert(&turn.node, turn.clone());
+        }
+    }
+    if !begins {
+        return turns.into_values().collect();
+    }
+    let in_flight = members.iter().filter(|member| member.standing.in_flight.is_some());
+    let mut busy: BTreeSet<&str> = turns.keys().copied().chain(in_flight.map(|member| member.node.as_ref())).collect();
+    let about = members.iter().filter(|member| member.standing.devices > 0).count();
+    let allowed = policy.max_unavailable(about);
+    for member in in_order(policy.rollout.order, members) {
+        let Some(layout) = member.layout.filter(|layout| !layout.ends) else { continue };
+        let name = member.node.as_ref();
+        let holds = turns.get(name).map(|turn| Revision::read(Some(&turn.resource_version)));
+        let is_busy = busy.contains(name);
+        // A turn for what is newer than all that is known here was given by somebody who knows more.
+        if holds.is_some_and(|holds| holds >= layout.revision) || (!is_busy && busy.len() >= allowed) {
+            continue;
+        }
+        if holds.is_none() && turns.len() >= AT_MOST {
+            continue;
+        }
+        busy.insert(name);
+        turns.insert(name, Turn { node: name.to_owned(), resource_version: layout.resource_version.clone() });
+    }
+    turns.into_values().collect()
+}
+
+/// Whether a turn is over: its NodeLayout has moved on, and nothing is changing there. Until both are seen, somebody may still
+/// use it or have used it.
+fn is_over(turn: &Turn, member: Option<&Member<'_>>, layouts: Layouts<'_>, begins: bool) -> bool {
+    let given = Revision::read(Some(&turn.resource_version));
+    match layouts.all.get(turn.node.as_str()) {
+        // The watch tells in order: what it is past and does not have is gone.
+        None => layouts.seen >= given,
+        Some(layout) => {
+            let in_flight = member.is_some_and(|member| member.standing.in_flight.is_some());
+            // One that was not used before its object moved on keeps its place, and is given anew for what it is now.
+            let wanted = begins && member.is_some_and(|member| member.standing.pending > 0);
+            layout.revision > given && !in_flight && !wanted
+        }
+    }
+}
+
+/// The nodes on which something is to be changed, those first that are to come first.
+fn in_order<'a, 'b>(order: Order, members: &'b [Member<'a>]) -> Vec<&'b Member<'a>> {
+    let mut waiting: Vec<_> = members.iter().filter(|member| member.standing.pending > 0).collect();
+    match order {
+        Order::LeastUsed => waiting.sort_by_key(|member| (member.standing.used, member.node)),
+        Order::Name => waiting.sort_by_key(|member| member.node),
+    }
+    waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_policy::{DeviceId, Failure, PartitionPolicy, PartitionPolicyStatus};
+
+    use super::*;
+    use crate::testing::{id, layout, policy};
+
+    /// A node: its name, the version of its NodeLayout, and how far it is.
+    struct Node(&'static str, &'static str, Standing);
+
+    fn pending(used: u32) -> Standing {
+        Standing { devices: 1, pending: 1, used, ..Standing::default() }
+    }
+
+    fn changing() -> Standing {
+        Standing { devices: 1, in_flight: Some((id("gpu-0"), String::new())), ..Standing::default() }
+    }
+
+    fn failing() -> Standing {
+        let device: DeviceId = id("gpu-0");
+        let failure = Failure { node: "n".to_owned(), device, message: String::new() };
+        Standing { devices: 1, failures: vec![failure], ..Standing::default() }
+    }
+
+    fn settled() -> Standing {
+        Standing { devices: 1, ..Standing::default() }
+    }
+
+    fn allowing(number: i32, turns: &[(&str, &str)]) -> PartitionPolicy {
+        let turn =
+            |(node, version): &(&str, &str)| Turn { node: (*node).to_owned(), resource_version: (*version).to_owned() };
+        let mut policy = policy("p");
+        policy.spec.rollout.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(number);
+        let turns = turns.iter().map(turn).collect();
+        policy.status = Some(PartitionPolicyStatus { turns, ..PartitionPolicyStatus::default() });
+        policy
+    }
+
+    /// The turns that follow: `a@10 b@12`.
+    fn told(policy: PartitionPolicy, nodes: &[Node], seen: &str) -> String {
+        let policy = Policy::new(policy).unwrap();
+        let all: BTreeMap<NodeName, Layout> = nodes
+            .iter()
+            .map(|Node(name, version, _)| {
+                let mut layout = layout(name, Vec::new(), Vec::new());
+                layout.metadata.resource_version = Some((*version).to_owned());
+                Layout::new(layout).unwrap()
+            })
+            .collect();
+        let members: Vec<_> = nodes
+            .iter()
+            .map(|Node(name, _, standing)| {
+                let (node, layout) = all.get_key_value(*name).unwrap();
+                Member { node, standing, layout: Some(layout) }
+            })
+            .collect();
+        let turns = next(&policy, &members, Layouts { all: &all, seen: Revision::read(Some(seen)) });
+        let turns: Vec<_> = turns.iter().map(|turn| format!("{}@{}", turn.node, turn.resource_version)).collect();
+        turns.join(" ")
+    }
+
+    #[test]
+    fn as_many_have_their_turn_as_are_allowed_and_the_least_used_first() {
+        let nodes = || [Node("a", "10", pending(2)), Node("b", "11", pending(0)), Node("c", "12", pending(1))];
+        assert_eq!(told(allowing(1, &[]), &nodes(), "12"), "b@11");
+        assert_eq!(told(allowing(2, &[]), &nodes(), "12"), "b@11 c@12");
+        assert_eq!(told(allowing(9, &[]), &nodes(), "12"), "a@10 b@11 c@12");
+        let mut by_name = allowing(1, &[]);
+        by_name.spec.rollout.order = Order::Name;
+        assert_eq!(told(by_name, &nodes(), "12"), "a@10");
+        let mut paused = allowing(1, &[]);
+        paused.spec.rollout.paused = true;
+        assert_eq!(told(paused, &nodes(), "12"), "");
+        let mut new = allowing(1, &[]);
+        new.metadata.finalizers = None;
+        assert_eq!(told(new, &nodes(), "12"), "", "not before the finalizer is there");
+    }
+
+    #[test]
+    fn what_is_changing_counts_whether_it_has_a_turn_or_not() {
+        let nodes = [Node("a", "10", changing()), Node("b", "11", pending(0)), Node("c", "12", pending(0))];
+        assert_eq!(told(allowing(1, &[]), &nodes, "12"), "");
+        assert_eq!(told(allowing(2, &[]), &nodes, "12"), "b@11");
+        assert_eq!(told(allowing(2, &[("a", "9")]), &nodes, "12"), "a@9 b@11");
+    }
+
+    #[test]
+    fn too_many_failures_stop_it() {
+        let nodes = || [Node("a", "10", failing()), Node("b", "11", pending(0))];
+        assert_eq!(told(allowing(1, &[]), &nodes(), "12"), "");
+        let mut patient = allowing(1, &[]);
+        patient.spec.rollout.max_failed = 2;
+        assert_eq!(told(patient, &nodes(), "12"), "b@11");
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_object_has_moved_on_and_is_settled() {
+        for (turns, nodes, seen, expected) in [
+            // Not used yet, or its use is not known yet.
+            (&[("a", "10")][..], vec![Node("a", "10", settled())], "10", "a@10"),
+            (&[("a", "10")], vec![Node("a", "9", settled())], "9", "a@10"),
+            (&[("a", "10")], vec![Node("a", "11", changing())], "11", "a@10"),
+            (&[("a", "10")], vec![Node("a", "11", settled())], "11", ""),
+            // The next one follows at once.
+            (&[("a", "10")], vec![Node("a", "12", settled()), Node("b", "11", pending(0))], "12", "b@11"),
+            // It moved on before it was used: it keeps its place.
+            (&[("b", "10")], vec![Node("a", "9", pending(0)), Node("b", "11", pending(5))], "11", "b@11"),
+            (&[("b", "10")], vec![Node("b", "9", pending(0))], "9", "b@10"),
+            // The object is gone, or is not known yet.
+            (&[("gone", "10")], vec![Node("a", "11", pending(0))], "11", "a@11"),
+            (&[("new", "12")], vec![Node("a", "11", pending(0))], "11", "new@12"),
+        ] {
+            assert_eq!(told(allowing(1, turns), &nodes, seen), expected, "{turns:?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+use std::collections::{BTreeSet, VecDeque};
+
+use k8s_openapi::jiff::Timestamp;
+use tessera_rollout::{Cluster, NodeName, Write};
+
+use crate::server::{Answer, Event, Server};
+
+/// A controller: what it knows, and what it has decided and not sent yet.
+pub(crate) struct Controller {
+    cluster: Cluster,
+    /// How far each of its watches has come: policies, nodes, NodeLayouts.
+    seen: [usize; 3],
+    decided: VecDeque<Write>,
+}
+
+fn kind(event: &Event) -> usize {
+    match event {
+        Event::Policy(_) | Event::PolicyGone(_) => 0,
+        Event::Node(..) | Event::NodeGone(_) => 1,
+        Event::Layout(_) | Event::LayoutGone(_) => 2,
+    }
+}
+
+impl Controller {
+    /// One that has listed everything.
+    pub(crate) fn start(server: &Server) -> Self {
+        let mut cluster = Cluster::default();
+        cluster.policies_are(server.policies.values().cloned().collect());
+        for (name, node) in &server.nodes {
+            cluster.node(name.as_str().into(), node.uid.clone(), node.labels.clone());
+        }
+        server.layouts.values().cloned().for_each(|layout| cluster.layout(layout));
+        Self { cluster, seen: [server.log.len(); 3], decided: VecDeque::new() }
+    }
+
+    /// Takes the next event of a kind; says whether there was one.
+    pub(crate) fn hear(&mut self, server: &Server, of: usize) -> bool {
+        while let Some(event) = server.log.get(self.seen[of]) {
+            self.seen[of] += 1;
+            if kind(event) != of {
+                continue;
+            }
+            match event.clone() {
+                Event::Policy(policy) => self.cluster.policy(policy),
+                Event::PolicyGone(policy) => self.cluster.policy_gone(&policy),
+                Event::Node(name, node) => self.cluster.node(name.as_str().into(), node.uid, node.labels),
+                Event::NodeGone(name) => self.cluster.node_gone(&NodeName::from(name.as_str())),
+                Event::Layout(layout) => self.cluster.layout(layout),
+                Event::LayoutGone(layout) => self.cluster.layout_gone(&layout),
+            }
+            return true;
+        }
+        false
+    }
+
+    /// A watch breaks, and lists everything anew.
+    pub(crate) fn list_anew(&mut self, server: &Server) {
+        let names: BTreeSet<NodeName> = server.layouts.keys().map(|name| name.as_str().into()).collect();
+        server.layouts.values().cloned().for_each(|layout| self.cluster.layout(layout));
+        self.cluster.layouts_are(&names);
+        self.seen[2] = server.log.len();
+    }
+
+    pub(crate) fn decide(&mut self) {
+        self.decided = self.cluster.decide(Timestamp::UNIX_EPOCH).into();
+    }
+
+    /// Sends the first that it decided; says whether there was one. Its answer may be lost.
+    pub(crate) fn send(&mut self, server: &mut Server, answered: bool) -> bool {
+        let Some(write) = self.decided.pop_front() else { return false };
+        match server.write(write).filter(|_| answered) {
+            Some(Answer::Policy(policy)) => self.cluster.policy(policy),
+            Some(Answer::Layout(layout)) => self.cluster.layout_written(layout),
+            Some(Answer::Nothing) | None => {}
+        }
+        true
+    }
+
+    /// What it would still have sent, had it not been killed: some of it may be on its way.
+    pub(crate) fn late(self) -> VecDeque<Write> {
+        self.decided
+    }
+}
