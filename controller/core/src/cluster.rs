@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_policy::{NodeLayout, PartitionPolicy};
 
 use crate::assignment::{Conflict, Unclear};
@@ -51,10 +52,20 @@ impl Cluster {
         self.policies.insert(policy.name.clone(), policy);
     }
 
+    /// A policy is there and says what nobody here can read. What follows it stays as it is, and what was read of it before
+    /// holds.
+    pub fn policy_unreadable(&mut self, metadata: ObjectMeta, error: &str) {
+        let Some(policy) = Policy::unreadable(metadata, error) else { return };
+        if !self.policies.contains_key(&policy.name) {
+            self.stale.extend(self.nodes.keys().cloned());
+            self.policies.insert(policy.name.clone(), policy);
+        }
+    }
+
     /// A policy is gone.
-    pub fn policy_gone(&mut self, policy: &PartitionPolicy) {
-        let name = policy.metadata.name.as_deref().unwrap_or_default();
-        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+    pub fn policy_gone(&mut self, metadata: &ObjectMeta) {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let uid = metadata.uid.as_deref().unwrap_or_default();
         if self.policies.get(name).is_some_and(|known| known.uid == uid) {
             self.policies.remove(name);
             self.stale.extend(self.nodes.keys().cloned());
@@ -62,13 +73,11 @@ impl Cluster {
     }
 
     /// These are all the policies that there are.
-    pub fn policies_are(&mut self, policies: Vec<PartitionPolicy>) {
-        let names: BTreeSet<_> = policies.iter().filter_map(|policy| policy.metadata.name.clone()).collect();
-        if self.policies.keys().any(|name| !names.contains(name.as_ref())) {
-            self.policies.retain(|name, _| names.contains(name.as_ref()));
+    pub fn policies_are(&mut self, names: &BTreeSet<PolicyName>) {
+        if self.policies.keys().any(|name| !names.contains(name)) {
+            self.policies.retain(|name, _| names.contains(name));
             self.stale.extend(self.nodes.keys().cloned());
         }
-        policies.into_iter().for_each(|policy| self.policy(policy));
     }
 
     /// A node is there, or was changed.
@@ -117,10 +126,10 @@ impl Cluster {
     }
 
     /// The watch tells that a NodeLayout is gone.
-    pub fn layout_gone(&mut self, layout: &NodeLayout) {
-        self.layouts_seen = self.layouts_seen.max(Revision::read(layout.metadata.resource_version.as_deref()));
-        let name = layout.metadata.name.as_deref().unwrap_or_default();
-        let uid = layout.metadata.uid.as_deref().unwrap_or_default();
+    pub fn layout_gone(&mut self, metadata: &ObjectMeta) {
+        self.layouts_seen = self.layouts_seen.max(Revision::read(metadata.resource_version.as_deref()));
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let uid = metadata.uid.as_deref().unwrap_or_default();
         if self.layouts.get(name).is_some_and(|known| known.uid == uid) {
             self.layouts.remove(name);
             self.stale.insert(name.into());

@@ -77,11 +77,16 @@ impl Cluster {
         let turns = turns::next(policy, members, Layouts { all: self.layouts(), seen: self.layouts_seen() });
         let (conflicts, unclear) = (self.conflicts(policy), self.unclear(policy));
         let status = status::status(&status::Told { policy, members, conflicts, unclear }, turns, now);
-        (status != policy.status).then(|| Write::Status {
-            policy: policy.name.clone(),
-            resource_version: policy.resource_version.clone(),
-            pressing: status::is_pressing(&policy.status, &status),
-            status: Box::new(status),
+        (status != policy.status).then(|| {
+            let (before, news) = (&policy.status, status::news(&policy.status, &status));
+            let is_seen = before.observed_generation == status.observed_generation;
+            Write::Status {
+                policy: policy.name.clone(),
+                resource_version: policy.resource_version.clone(),
+                pressing: !news.is_empty() || !is_seen || before.turns != status.turns,
+                news,
+                status: Box::new(status),
+            }
         })
     }
 

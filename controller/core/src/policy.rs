@@ -1,3 +1,4 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube_core::{Selector, SelectorExt};
@@ -42,12 +43,19 @@ impl Policy {
             resource_version: metadata.resource_version.unwrap_or_default(),
             finalizers: metadata.finalizers.unwrap_or_default(),
             withdrawn: metadata.deletion_timestamp.is_some(),
-            selector: selector.map_err(|error| error.to_string()),
+            selector: selector.map_err(|error| format!("nodeSelector cannot be read: {error}")),
             rules: spec.rules.iter().map(Rule::new).collect(),
             rollout: spec.rollout.clone(),
             status: policy.status.unwrap_or_default(),
             spec,
         })
+    }
+
+    /// One that is there and that nobody here can read: perhaps a later release has written it.
+    pub(crate) fn unreadable(metadata: ObjectMeta, error: &str) -> Option<Self> {
+        let spec = PartitionPolicySpec { node_selector: None, rules: Vec::new(), rollout: Rollout::default() };
+        let selector = Err(format!("it cannot be read: {error}"));
+        Some(Self { selector, ..Self::new(PartitionPolicy { metadata, spec, status: None })? })
     }
 
     /// Whether the two mean the same for every node.
@@ -74,7 +82,7 @@ impl Policy {
     /// What is wrong with it whatever the devices are.
     pub(crate) fn fault(&self) -> Option<String> {
         if let Err(error) = &self.selector {
-            return Some(format!("nodeSelector cannot be read: {error}; nothing is changed until it can"));
+            return Some(format!("{error}; nothing is changed until it can"));
         }
         let fault = |(index, rule): (usize, &Rule)| Some(rule_fault(index, &rule.fault()?, "it is about no device"));
         self.rules.iter().enumerate().find_map(fault)

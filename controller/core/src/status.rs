@@ -16,6 +16,9 @@ const NAMES: usize = 3;
 /// The API takes no longer message in a condition.
 const MESSAGE_BYTES: usize = 32_768;
 
+/// The condition that says whether all is done.
+const READY: &str = "Ready";
+
 /// What a status is made of.
 pub(crate) struct Told<'a> {
     pub(crate) policy: &'a Policy,
@@ -38,16 +41,15 @@ pub(crate) fn status(told: &Told<'_>, turns: Vec<Turn>, now: Timestamp) -> Parti
     PartitionPolicyStatus { observed_generation: told.policy.generation, nodes, devices, turns, failures, conditions }
 }
 
-/// Whether somebody waits for what has changed.
-pub(crate) fn is_pressing(before: &PartitionPolicyStatus, after: &PartitionPolicyStatus) -> bool {
-    let conditions = |status: &PartitionPolicyStatus| -> Vec<_> {
-        let told =
-            |condition: &Condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone());
-        status.conditions.iter().map(told).collect()
+/// The conditions that have become something else. One that says for the first time that all is well is no news.
+pub(crate) fn news(before: &PartitionPolicyStatus, after: &PartitionPolicyStatus) -> Vec<Condition> {
+    let is_news = |condition: &&Condition| {
+        let known = before.conditions.iter().find(|known| known.type_ == condition.type_);
+        known.map_or(condition.type_ == READY || condition.status == "True", |known| {
+            (&known.status, &known.reason) != (&condition.status, &condition.reason)
+        })
     };
-    before.turns != after.turns
-        || before.observed_generation != after.observed_generation
-        || conditions(before) != conditions(after)
+    after.conditions.iter().filter(is_news).cloned().collect()
 }
 
 fn tally(members: &[Member<'_>]) -> Tally {
@@ -98,7 +100,7 @@ impl Said {
 }
 
 fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> Said {
-    let said = |status, reason, message| Said { type_: "Ready", status, reason, message };
+    let said = |status, reason, message| Said { type_: READY, status, reason, message };
     let (policy, members) = (told.policy, told.members);
     let rest = rest(members);
     if policy.withdrawn {
@@ -242,7 +244,7 @@ mod tests {
     fn told(policies: Vec<PartitionPolicy>, layouts: Vec<NodeLayout>) -> PartitionPolicyStatus {
         let asked = policies[0].metadata.name.clone().unwrap();
         let mut cluster = Cluster::default();
-        cluster.policies_are(policies);
+        policies.into_iter().for_each(|policy| cluster.policy(policy));
         for layout in layouts {
             let name = layout.metadata.name.clone().unwrap();
             cluster.node(name.as_str().into(), format!("uid-of-{name}"), Default::default());
@@ -340,6 +342,22 @@ mod tests {
         before.status = Some(earlier);
         assert_eq!(times(&told(vec![before.clone()], vec![busy("a"), busy("b")])), [5; 3], "another message only");
         assert_eq!(times(&told(vec![before], vec![done("a")])), [1_000_000, 5, 5]);
+    }
+
+    #[test]
+    fn what_follows_a_policy_that_cannot_be_read_stays() {
+        let mut cluster = Cluster::default();
+        cluster.node("a".into(), "uid-of-a".to_owned(), Default::default());
+        cluster.layout(done("a"));
+        cluster.policy_unreadable(policy("p").metadata, "no variant Zigzag");
+        let writes = cluster.decide(Timestamp::UNIX_EPOCH);
+        let [Write::Status { status, .. }] = &writes[..] else { panic!("{writes:?}") };
+        let told = "Ready=False Invalid: it cannot be read: no variant Zigzag; nothing is changed until it can";
+        assert_eq!(brief(status), format!("1 = 1 + 0 + 0 + 0, 1 devices\n{told}"));
+        cluster.policy(policy("p"));
+        assert!(
+            matches!(&cluster.decide(Timestamp::UNIX_EPOCH)[..], [Write::Status { status, .. }] if brief(status).contains("Complete"))
+        );
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tessera_policy::{DesiredDevice, PartitionPolicyStatus};
 
 use crate::{NodeName, PolicyName};
@@ -25,6 +26,8 @@ pub enum Write {
         status: Box<PartitionPolicyStatus>,
         /// Somebody waits for it: turns or conditions change. What else changes may wait for more to come.
         pressing: bool,
+        /// The conditions that become something else by it.
+        news: Vec<Condition>,
     },
     /// Makes the NodeLayout of a node, which says nothing yet.
     Create {

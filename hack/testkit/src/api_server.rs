@@ -1,4 +1,4 @@
-//! An API server for the few calls that a node agent makes, over plain HTTP on the loopback interface.
+//! An API server for the few calls that a node agent or the controller makes, over plain HTTP on the loopback interface.
 //!
 //! What it stores, it stores as the real one does: resource versions grow over all objects, a stale one is a conflict,
 //! a write that changes nothing is none. It checks nothing else about the objects.
@@ -163,6 +163,17 @@ impl ApiServer {
     /// Every slice, by name.
     pub fn slices(&self) -> Vec<Value> {
         self.shared.state().objects.list(Resource::Slices)
+    }
+
+    /// Every object of a kind, by name.
+    pub fn list(&self, resource: Resource) -> Vec<Value> {
+        self.shared.state().objects.list(resource)
+    }
+
+    /// Deletes an object as a person does: what has finalizers ends when these are gone.
+    pub fn ask_to_delete(&self, resource: Resource, namespace: &str, name: &str) {
+        // It may be gone already.
+        let _ = self.shared.write(|state| state.objects.delete_if(&Key::new(resource, namespace, name), &Value::Null));
     }
 
     /// Reason and note of every event.

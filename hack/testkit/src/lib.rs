@@ -9,6 +9,7 @@
 pub mod api_server;
 pub mod cdi_specs;
 mod claim;
+mod cut_nodes;
 pub mod kubelet;
 mod node;
 pub mod raw;
@@ -18,6 +19,7 @@ mod until;
 
 pub use api_server::ApiServer;
 pub use claim::Claim;
+pub use cut_nodes::CutNodes;
 pub use kubelet::{Kubelet, Plugin};
 pub use node::{Agent, GPUS, Node, Output, are_whole};
 pub use until::{PATIENCE, until};

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tessera-kubelet-api", &[]),
     ("tessera-policy", &[]),
     ("tessera-admission", &["tessera-config", "tessera-policy", "tessera-vocabulary"]),
+    ("tessera-controller", &["tessera-admission", "tessera-policy", "tessera-rollout", "tessera-vocabulary"]),
     ("tessera-rollout", &["tessera-policy", "tessera-vocabulary"]),
     ("cdi", &[]),
     ("tessera-nvml", &[]),
@@ -40,8 +41,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["interruptions", "simulated-sysfs"]),
     ("nvml-wrapper", &["tessera-nvml", "fake-nvml"]),
-    ("kube", &["tessera-admission", "tessera-agent", "testkit", "bench"]),
-    ("tokio", &["tessera-admission", "tessera-agent", "tessera-kubelet-api", "testkit", "bench", "e2e"]),
+    ("kube", &["tessera-admission", "tessera-agent", "tessera-controller", "testkit", "bench"]),
+    (
+        "tokio",
+        &["tessera-admission", "tessera-agent", "tessera-controller", "tessera-kubelet-api", "testkit", "bench", "e2e"],
+    ),
     ("tonic", &["tessera-agent", "tessera-kubelet-api", "testkit", "bench"]),
 ];
 

@@ -25,7 +25,7 @@ impl Controller {
     /// One that has listed everything.
     pub(crate) fn start(server: &Server) -> Self {
         let mut cluster = Cluster::default();
-        cluster.policies_are(server.policies.values().cloned().collect());
+        server.policies.values().cloned().for_each(|policy| cluster.policy(policy));
         for (name, node) in &server.nodes {
             cluster.node(name.as_str().into(), node.uid.clone(), node.labels.clone());
         }
@@ -42,11 +42,11 @@ impl Controller {
             }
             match event.clone() {
                 Event::Policy(policy) => self.cluster.policy(policy),
-                Event::PolicyGone(policy) => self.cluster.policy_gone(&policy),
+                Event::PolicyGone(policy) => self.cluster.policy_gone(&policy.metadata),
                 Event::Node(name, node) => self.cluster.node(name.as_str().into(), node.uid, node.labels),
                 Event::NodeGone(name) => self.cluster.node_gone(&NodeName::from(name.as_str())),
                 Event::Layout(layout) => self.cluster.layout(layout),
-                Event::LayoutGone(layout) => self.cluster.layout_gone(&layout),
+                Event::LayoutGone(layout) => self.cluster.layout_gone(&layout.metadata),
             }
             return true;
         }

@@ -21,6 +21,12 @@ pub enum Resource {
     NodeFeatures,
     /// `nodelayouts.tessera.dev`, cluster-scoped, with a status of its own.
     NodeLayouts,
+    /// `deviceclasses.resource.k8s.io`, cluster-scoped.
+    Classes,
+    /// `leases.coordination.k8s.io`, in namespaces.
+    Leases,
+    /// `partitionpolicies.tessera.dev`, cluster-scoped.
+    Policies,
 }
 
 impl Resource {
@@ -33,6 +39,9 @@ impl Resource {
             Self::Events => "events",
             Self::NodeFeatures => "nodefeatures",
             Self::NodeLayouts => "nodelayouts",
+            Self::Classes => "deviceclasses",
+            Self::Leases => "leases",
+            Self::Policies => "partitionpolicies",
         }
     }
 
@@ -45,6 +54,9 @@ impl Resource {
             Self::Events => ("events.k8s.io/v1", "EventList"),
             Self::NodeFeatures => ("nfd.k8s-sigs.io/v1alpha1", "NodeFeatureList"),
             Self::NodeLayouts => ("tessera.dev/v1alpha1", "NodeLayoutList"),
+            Self::Classes => ("resource.k8s.io/v1", "DeviceClassList"),
+            Self::Leases => ("coordination.k8s.io/v1", "LeaseList"),
+            Self::Policies => ("tessera.dev/v1alpha1", "PartitionPolicyList"),
         }
     }
 }
@@ -161,8 +173,24 @@ impl Objects {
         Ok(self.store(key, object, "MODIFIED"))
     }
 
+    /// Merges a patch into an object (RFC 7386), if that is still the one that the writer has seen.
+    pub(crate) fn merge(&mut self, key: Key, patch: &Value) -> Result<Value, Refused> {
+        let mut object = self.objects.get(&key).ok_or(Refused::NotFound)?.clone();
+        let wanted = &patch["metadata"]["resourceVersion"];
+        if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
+            return Err(Refused::Conflict("the object has been modified"));
+        }
+        merge(&mut object, patch);
+        Ok(self.store(key, object, "MODIFIED"))
+    }
+
     /// Has a manager apply a patch; an object that is not there is made.
     pub(crate) fn apply(&mut self, key: Key, mut patch: Value, manager: &str, force: bool) -> Result<Value, Refused> {
+        let version = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+        let current = self.objects.get(&key);
+        if version.is_some_and(|version| current.is_none_or(|there| there["metadata"]["resourceVersion"] != version)) {
+            return Err(Refused::Conflict("the object has been modified"));
+        }
         if !self.objects.contains_key(&key) && patch["metadata"]["name"] != key.name {
             return Err(Refused::Nameless);
         }
@@ -192,6 +220,14 @@ impl Objects {
                 return Err(Refused::Conflict("a precondition does not hold"));
             }
         }
+        if current["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
+            let mut object = current.clone();
+            if object["metadata"]["deletionTimestamp"].is_null() {
+                object["metadata"]["deletionTimestamp"] = json!(now());
+                self.store(key.clone(), object, "MODIFIED");
+            }
+            return Ok(());
+        }
         self.delete(key);
         Ok(())
     }
@@ -206,14 +242,7 @@ impl Objects {
 
     fn store(&mut self, key: Key, mut object: Value, kind: &'static str) -> Value {
         let before = self.objects.get(&key);
-        let spec = object["spec"].clone();
         let metadata = &mut object["metadata"];
-        // Only what has a status of its own counts what is wanted of it.
-        if key.resource == Resource::NodeLayouts {
-            let counted = before.and_then(|before| before["metadata"]["generation"].as_i64());
-            let same = before.is_some_and(|before| before["spec"] == spec);
-            metadata["generation"] = json!(counted.map_or(1, |counted| if same { counted } else { counted + 1 }));
-        }
         match before {
             Some(before) => {
                 for field in ["uid", "creationTimestamp", "resourceVersion"] {
@@ -227,14 +256,26 @@ impl Objects {
                 }
             }
         }
-        self.default_devices(&mut object);
+        if key.resource == Resource::Slices {
+            self.default_devices(&mut object);
+        }
+        if [Resource::Policies, Resource::NodeLayouts].contains(&key.resource) {
+            let generation = before.map_or(0, |before| before["metadata"]["generation"].as_i64().unwrap_or(0));
+            let same = before.is_some_and(|before| before["spec"] == object["spec"]);
+            object["metadata"]["generation"] = json!(generation + i64::from(!same));
+        }
         if before == Some(&object) {
             return object;
         }
         self.revision += 1;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         self.events.push(Event { revision: self.revision, resource: key.resource, kind, object: object.clone() });
-        self.objects.insert(key, object.clone());
+        self.objects.insert(key.clone(), object.clone());
+        let metadata = &object["metadata"];
+        let ends = !metadata["deletionTimestamp"].is_null();
+        if ends && metadata["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            self.delete(&key);
+        }
         object
     }
 
@@ -253,20 +294,19 @@ impl Objects {
     }
 }
 
-/// A JSON merge patch (RFC 7386).
-fn merge(value: &mut Value, patch: &Value) {
+fn merge(object: &mut Value, patch: &Value) {
     let Some(fields) = patch.as_object() else {
-        value.clone_from(patch);
+        object.clone_from(patch);
         return;
     };
-    if !value.is_object() {
-        *value = json!({});
+    if !object.is_object() {
+        *object = json!({});
     }
-    for (name, patch) in fields {
-        if patch.is_null() {
-            value.as_object_mut().map(|object| object.remove(name));
+    for (name, value) in fields {
+        if value.is_null() {
+            object.as_object_mut().map(|object| object.remove(name));
         } else {
-            merge(&mut value[name], patch);
+            merge(&mut object[name], value);
         }
     }
 }

@@ -38,6 +38,13 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/apis/tessera.dev/v1alpha1/nodelayouts", collection(Resource::NodeLayouts))
         .route("/apis/tessera.dev/v1alpha1/nodelayouts/{name}", named(Resource::NodeLayouts))
         .route("/apis/tessera.dev/v1alpha1/nodelayouts/{name}/{subresource}", named(Resource::NodeLayouts))
+        .route(&format!("{group}/deviceclasses"), collection(Resource::Classes))
+        .route(&format!("{group}/deviceclasses/{{name}}"), named(Resource::Classes))
+        .route("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", collection(Resource::Leases))
+        .route("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}", named(Resource::Leases))
+        .route("/apis/tessera.dev/v1alpha1/partitionpolicies", collection(Resource::Policies))
+        .route("/apis/tessera.dev/v1alpha1/partitionpolicies/{name}", named(Resource::Policies))
+        .route("/apis/tessera.dev/v1alpha1/partitionpolicies/{name}/status", named(Resource::Policies))
         .with_state(shared)
 }
 
@@ -56,9 +63,15 @@ fn named(resource: Resource) -> axum::routing::MethodRouter<Shared> {
 }
 
 fn collection(resource: Resource) -> axum::routing::MethodRouter<Shared> {
-    any(move |State(shared): State<Shared>, Query(query): Parameters, request: Request<Body>| async move {
-        all(shared, resource, query, request).await
-    })
+    any(
+        move |State(shared): State<Shared>,
+              Path(path): Path<Vec<(String, String)>>,
+              Query(query): Parameters,
+              request: Request<Body>| async move {
+            let namespace = path.into_iter().find(|(part, _)| part == "namespace").map(|(_, value)| value);
+            all(shared, resource, namespace, query, request).await
+        },
+    )
 }
 
 /// A request about one object.
@@ -99,7 +112,8 @@ async fn one(
             shared.write(|state| state.objects.apply(key.clone(), body, manager, force))
         }
         "patch" if is_status => shared.write(|state| state.objects.patch_status(key.clone(), &body)),
-        // Else clients patch with whole objects.
+        "patch" if key.resource != Resource::Events => shared.write(|state| state.objects.merge(key.clone(), &body)),
+        // These are patched with whole objects.
         "patch" => Ok(shared.write(|state| state.objects.put(key.resource, body))),
         _ => match shared.write(|state| state.objects.delete_if(&key, &body["preconditions"])) {
             Ok(()) => return answer::success(),
@@ -116,6 +130,7 @@ async fn one(
 async fn all(
     shared: Shared,
     resource: Resource,
+    namespace: Option<String>,
     query: std::collections::HashMap<String, String>,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -135,7 +150,11 @@ async fn all(
     };
     match verb {
         "create" => {
-            let object = body(request).await;
+            let mut object = body(request).await;
+            // A namespace that only the URL names.
+            if let Some(namespace) = namespace.filter(|_| object["metadata"]["namespace"].is_null()) {
+                object["metadata"]["namespace"] = json!(namespace);
+            }
             if shared.state().faults.refuses(&object) {
                 return answer::failure(422, "Invalid", "ordered by the test");
             }

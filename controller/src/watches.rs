@@ -1,0 +1,189 @@
+//! What the API server tells of policies, NodeLayouts and nodes.
+
+use std::collections::BTreeSet;
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta, Resource};
+use kube::runtime::watcher::{self, Config, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, ResourceExt};
+use tessera_policy::{NodeLayout, PartitionPolicy};
+use tessera_rollout::{Cluster, NodeName, PolicyName};
+use tracing::warn;
+
+use crate::known_nodes::KnownNodes;
+use crate::metrics::Metrics;
+
+/// A watch whose connection died silently is noticed after this many seconds.
+const WATCH_TIMEOUT: u32 = 60;
+
+/// Something that was heard.
+enum Heard {
+    Policy(Event<Guarded<PartitionPolicy>>),
+    Node(Event<PartialObjectMeta<Node>>),
+    Layout(Event<Guarded<NodeLayout>>),
+}
+
+/// One object that cannot be read must not keep all others from being heard of.
+type Guarded<K> = DeserializeGuard<K>;
+
+/// The three watches as one.
+pub(crate) struct Watches {
+    stream: SelectAll<BoxStream<'static, Result<Heard, watcher::Error>>>,
+    known_nodes: KnownNodes,
+    metrics: Metrics,
+    policies: List<PolicyName>,
+    nodes: List<NodeName>,
+    layouts: List<NodeName>,
+}
+
+/// A list that is being received.
+struct List<T> {
+    received: Vec<T>,
+    complete: bool,
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { received: Vec::new(), complete: false }
+    }
+}
+
+impl<T> List<T> {
+    fn begin(&mut self) {
+        self.received.clear();
+    }
+
+    fn end(&mut self) -> Vec<T> {
+        self.complete = true;
+        std::mem::take(&mut self.received)
+    }
+}
+
+impl Watches {
+    pub(crate) fn new(client: &Client, known_nodes: KnownNodes, metrics: Metrics) -> Self {
+        let config = || Config::default().timeout(WATCH_TIMEOUT);
+        let policies = watch(Api::<Guarded<PartitionPolicy>>::all(client.clone()), config());
+        let nodes = watch(Api::<PartialObjectMeta<Node>>::all(client.clone()), config());
+        let layouts = watch(Api::<Guarded<NodeLayout>>::all(client.clone()), config());
+        let stream = [
+            policies.default_backoff().map(|heard| heard.map(Heard::Policy)).boxed(),
+            nodes.default_backoff().map(|heard| heard.map(Heard::Node)).boxed(),
+            layouts.default_backoff().map(|heard| heard.map(Heard::Layout)).boxed(),
+        ];
+        let (policies, nodes, layouts) = (List::default(), List::default(), List::default());
+        Self { stream: stream.into_iter().collect(), known_nodes, metrics, policies, nodes, layouts }
+    }
+
+    /// Whether all three were listed once.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.policies.complete && self.nodes.complete && self.layouts.complete
+    }
+
+    /// Waits for news, and takes all that there are. The error is that there will be no more.
+    pub(crate) async fn hear(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
+        let mut next = self.stream.next().await;
+        loop {
+            match next {
+                None => anyhow::bail!("the watches ended"),
+                Some(Ok(heard)) => self.take(heard, cluster),
+                Some(Err(error)) => warn!(%error, "a watch broke; it is made anew"),
+            }
+            match self.stream.next().now_or_never() {
+                None => return Ok(()),
+                Some(more) => next = more,
+            }
+        }
+    }
+
+    fn take(&mut self, heard: Heard, cluster: &mut Cluster) {
+        match heard {
+            Heard::Policy(event) => self.policy(event, cluster),
+            Heard::Node(event) => self.node(event, cluster),
+            Heard::Layout(event) => self.layout(event, cluster),
+        }
+    }
+
+    fn policy(&mut self, event: Event<Guarded<PartitionPolicy>>, cluster: &mut Cluster) {
+        match event {
+            Event::Init => self.policies.begin(),
+            Event::InitApply(policy) => {
+                self.policies.received.push(policy.name_any().as_str().into());
+                self.policy_is(policy, cluster);
+            }
+            Event::InitDone => cluster.policies_are(&self.policies.end().into_iter().collect()),
+            Event::Apply(policy) => self.policy_is(policy, cluster),
+            Event::Delete(policy) => {
+                self.metrics.policy_gone(&policy.name_any());
+                cluster.policy_gone(policy.meta());
+            }
+        }
+    }
+
+    fn policy_is(&self, policy: Guarded<PartitionPolicy>, cluster: &mut Cluster) {
+        match policy.0 {
+            Ok(policy) => {
+                let nodes = policy.status.as_ref().map(|status| status.nodes);
+                self.metrics.policy(&policy.name_any(), nodes.unwrap_or_default());
+                cluster.policy(policy);
+            }
+            Err(invalid) => {
+                warn!(policy = invalid.metadata.name, error = invalid.error, "a policy cannot be read");
+                cluster.policy_unreadable(invalid.metadata, &invalid.error);
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<PartialObjectMeta<Node>>, cluster: &mut Cluster) {
+        match event {
+            Event::Init => self.nodes.begin(),
+            Event::InitApply(node) => {
+                self.nodes.received.push(node.name_any().as_str().into());
+                self.node_is(node, cluster);
+            }
+            Event::InitDone => {
+                let names: BTreeSet<_> = self.nodes.end().into_iter().collect();
+                cluster.nodes_are(&names);
+                self.known_nodes.get().get_or_insert_default().retain(|name, _| names.contains(name));
+            }
+            Event::Apply(node) => self.node_is(node, cluster),
+            Event::Delete(node) => {
+                let name = NodeName::from(node.name_any().as_str());
+                cluster.node_gone(&name);
+                self.known_nodes.get().as_mut().and_then(|known| known.remove(&name));
+            }
+        }
+    }
+
+    fn node_is(&self, node: PartialObjectMeta<Node>, cluster: &mut Cluster) {
+        let name = NodeName::from(node.name_any().as_str());
+        let uid = node.metadata.uid.unwrap_or_default();
+        // Before the first list is complete nobody may conclude anything from a node's absence.
+        if let Some(known) = self.known_nodes.get().as_mut() {
+            known.insert(name.clone(), uid.clone());
+        }
+        cluster.node(name, uid, node.metadata.labels.unwrap_or_default());
+    }
+
+    fn layout(&mut self, event: Event<Guarded<NodeLayout>>, cluster: &mut Cluster) {
+        let read = |layout: Guarded<NodeLayout>| {
+            let unread = |invalid: &InvalidObject| {
+                warn!(node = invalid.metadata.name, error = invalid.error, "a NodeLayout cannot be read");
+            };
+            layout.0.inspect_err(unread).ok()
+        };
+        match event {
+            Event::Init => self.layouts.begin(),
+            Event::InitApply(layout) => {
+                self.layouts.received.push(layout.name_any().as_str().into());
+                read(layout).into_iter().for_each(|layout| cluster.layout(layout));
+            }
+            Event::InitDone => cluster.layouts_are(&self.layouts.end().into_iter().collect()),
+            Event::Apply(layout) => read(layout).into_iter().for_each(|layout| cluster.layout(layout)),
+            Event::Delete(layout) => cluster.layout_gone(layout.meta()),
+        }
+    }
+}
