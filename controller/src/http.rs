@@ -35,6 +35,7 @@ pub(crate) async fn serve(
 async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     let code = if shared.readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = match shared.readiness.role() {
+        _ if !shared.readiness.judges() => "the admission webhook has no certificate yet\n",
         Role::Starting => "the lease could not be read yet\n",
         Role::Waiting => "another replica leads\n",
         Role::Leading => "leading\n",

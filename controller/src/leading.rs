@@ -21,7 +21,7 @@ pub(crate) async fn lead(client: &Client, options: &Options, metrics: &Metrics) 
         parts.push(classes::keep(client.clone(), file.clone(), metrics.clone()).boxed_local());
     }
     if !options.drivers.is_empty() {
-        let leftovers = Leftovers::new(client, options.drivers.clone(), known_nodes, metrics.clone());
+        let leftovers = Leftovers::new(client, options.driver_names(), known_nodes, metrics.clone());
         parts.push(leftovers.clear(options.leftovers).map(Ok).boxed_local());
     }
     futures::future::select_all(parts).await.0

@@ -157,7 +157,7 @@ mod tests {
         });
         let known_nodes = KnownNodes::default();
         let client = Client::new(service, "default");
-        let mut leftovers = Leftovers::new(&client, Vec::new(), known_nodes.clone(), Metrics::new());
+        let mut leftovers = Leftovers::new(&client, Vec::new(), known_nodes.clone(), Metrics::new(None));
         assert!(!leftovers.is_left(&slice("gone", "1")));
         known_nodes.get().get_or_insert_default().insert("there".into(), "1".to_owned());
         for (node, uid, left) in [("there", "1", false), ("there", "0", true), ("gone", "1", true)] {

@@ -6,6 +6,7 @@
 
 pub mod cli;
 
+mod admission;
 mod bucket;
 mod classes;
 mod client;

@@ -45,8 +45,13 @@ struct Nodes {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("tessera_controller");
+    /// With those of the admission webhook, where it is served.
+    pub(crate) fn new(admission: Option<tessera_admission::Metrics>) -> Self {
+        let mut all = Registry::with_prefix("tessera");
+        if let Some(admission) = admission {
+            admission.register(&mut all);
+        }
+        let registry = all.sub_registry_with_prefix("controller");
         let (leading, writes, nodes) = (Gauge::default(), Family::default(), Family::default());
         // 0.1 ms to 3 s.
         let decisions = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
@@ -62,7 +67,7 @@ impl Metrics {
         );
         registry.register("leftover_slices_removed", "ResourceSlices of nodes that are gone", leftovers.clone());
         registry.register("device_classes_put_right", "DeviceClasses that somebody had changed", healed.clone());
-        Self { registry: Arc::new(registry), leading, writes, nodes, decisions, leftovers, healed }
+        Self { registry: Arc::new(all), leading, writes, nodes, decisions, leftovers, healed }
     }
 
     pub(crate) fn leads(&self) {

@@ -7,11 +7,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::admission::Webhook;
 use crate::cli::{Http, LogFormat, Options};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Role};
-use crate::{client, http, leading};
+use crate::{admission, client, http, leading};
 
 /// Runs until told to stop.
 ///
@@ -42,13 +43,16 @@ fn log(options: &Options) -> anyhow::Result<()> {
 
 async fn serve(options: &Options) -> anyhow::Result<()> {
     let client = client::client(options.kubeconfig.as_deref()).await?;
-    let (metrics, readiness, stop) = (Metrics::new(), Readiness::default(), CancellationToken::new());
+    let webhook = Webhook::of(options);
+    let metrics = Metrics::new(webhook.as_ref().map(Webhook::metrics));
+    let readiness = Readiness::new(webhook.as_ref().map(Webhook::readiness));
+    let stop = CancellationToken::new();
     let _stops_with_this = stop.clone().drop_guard();
     let mut serving = None;
     if let Http::At(address) = options.http {
         let listener = TcpListener::bind(address).await.with_context(|| format!("--http {address}"))?;
         info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");
-        serving = Some(tokio::spawn(http::serve(listener, readiness.clone(), metrics.clone(), stop)));
+        serving = Some(tokio::spawn(http::serve(listener, readiness.clone(), metrics.clone(), stop.clone())));
     }
     // The name of a pod stays when its container is started again.
     let identity = format!("{}_{:016x}", options.identity, fastrand::u64(..));
@@ -56,10 +60,20 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     let candidate = Candidate::new(client.clone(), &options.namespace, &options.lease, identity, options.lease_seconds);
 
     let mut told = std::pin::pin!(told_to_stop());
+    let judging = tokio::spawn(admission::serve(webhook, client.clone(), stop));
     let failed = async {
-        match serving {
-            None => std::future::pending().await,
-            Some(serving) => anyhow!("the HTTP server ended: {:?}", serving.await),
+        let http = async {
+            match serving {
+                None => std::future::pending().await,
+                Some(serving) => anyhow!("the HTTP server ended: {:?}", serving.await),
+            }
+        };
+        tokio::select! {
+            error = http => error,
+            ended = judging => match ended {
+                Ok(Err(error)) => anyhow!(error).context("the admission webhook"),
+                other => anyhow!("the admission webhook ended: {other:?}"),
+            },
         }
     };
     let mut failed = std::pin::pin!(failed);

@@ -34,4 +34,5 @@ mod write;
 pub use cluster::Cluster;
 pub use names::{NodeName, PolicyName};
 pub use revision::Revision;
+pub use rule::expression_faults;
 pub use write::Write;

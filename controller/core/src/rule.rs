@@ -1,5 +1,5 @@
 use serde_json::Value;
-use tessera_policy::{Layout, ReportedDevice, Rule as Words, Which};
+use tessera_policy::{Layout, PartitionPolicySpec, ReportedDevice, Rule as Words, Which};
 use tessera_vocabulary::attributes;
 
 use crate::expression::{Device, Expression, Functions};
@@ -78,6 +78,13 @@ impl Rule {
             }
         }
     }
+}
+
+/// What is wrong with the expressions of a policy, by the number of the rule: such a rule matches no device.
+pub fn expression_faults(spec: &PartitionPolicySpec) -> Vec<(usize, String)> {
+    let expressions =
+        spec.rules.iter().enumerate().filter_map(|(number, rule)| Some((number, rule.devices.cel.as_ref()?)));
+    expressions.filter_map(|(number, source)| Some((number, Expression::compile(source).err()?))).collect()
 }
 
 #[cfg(test)]
