@@ -3,6 +3,7 @@
 mod by_count;
 mod failing;
 mod killed;
+mod shares;
 mod two_agents;
 mod waiting;
 
