@@ -11,7 +11,7 @@ use tessera_core::{Inventory, LayoutRecord, LayoutStep, Layouts, Next, Situation
 use tessera_policy::{DeviceState, NodeLayout, ReportedDevice};
 use tessera_vocabulary::{DeviceName, DriverName};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -47,7 +47,7 @@ pub(crate) struct Layouter {
     hands: Hands,
     /// Held while this agent is the one that changes layouts.
     lock: Option<File>,
-    running: JoinSet<(DeviceName, Result<(), Trouble>)>,
+    running: JoinSet<Result<(), Trouble>>,
     devices: BTreeMap<DeviceName, Known>,
 }
 
@@ -77,7 +77,8 @@ pub(crate) struct Parts {
 /// What is known of a device besides what is kept.
 #[derive(Debug, Default)]
 struct Known {
-    is_running: bool,
+    /// The work on it that is under way.
+    running: Option<Id>,
     /// Since when it is published that nobody new gets it.
     closed: Option<Instant>,
     /// Why it could not be put right, and when to try again, in seconds since the boot.
@@ -114,12 +115,10 @@ impl Layouter {
                 Ok(()) = seen.changed() => {}
                 Ok(()) = published.changed() => {}
                 Ok(()) = loans_known.changed() => {}
-                Some(ended) = self.running.join_next() => {
-                    if let Ok((device, result)) = ended {
-                        self.end(&device, result);
-                    } else {
-                        // A panic is in the log. Which device it was about is not known: all are looked at again.
-                        self.devices.values_mut().for_each(|known| known.is_running = false);
+                Some(ended) = self.running.join_next_with_id() => {
+                    match ended {
+                        Ok((id, result)) => self.end(id, result.err().map(|trouble| trouble.to_string())),
+                        Err(panic) => self.end(panic.id(), Some("it failed within the agent; see its log".to_owned())),
                     }
                     continue;
                 }
@@ -131,13 +130,15 @@ impl Layouter {
         }
     }
 
-    fn end(&mut self, device: &DeviceName, result: Result<(), Trouble>) {
-        let known = self.devices.entry(device.clone()).or_default();
-        known.is_running = false;
-        known.trouble = result.err().map(|trouble| (trouble.to_string(), uptime() + AGAIN));
-        if let Some((trouble, _)) = &known.trouble {
+    fn end(&mut self, id: Id, trouble: Option<String>) {
+        let Some((device, known)) = self.devices.iter_mut().find(|(_, known)| known.running == Some(id)) else {
+            return;
+        };
+        known.running = None;
+        if let Some(trouble) = &trouble {
             warn!(driver = %self.parts.driver, %device, trouble, "a device is not as its layout says; trying again");
         }
+        known.trouble = trouble.map(|trouble| (trouble, uptime() + AGAIN));
     }
 
     /// Does what is to be done now; says how long to wait if nothing is heard.
@@ -165,6 +166,8 @@ impl Layouter {
             Ok(None) => return LOOK,
             Ok(Some(Err(error))) | Err(error) => {
                 warn!(driver = %self.parts.driver, %error, "the layouts of devices cannot be kept; trying again");
+                // What is in force is offered all the same.
+                self.parts.known.send_replace(true);
                 return YIELDED;
             }
         };
@@ -209,7 +212,7 @@ impl Layouter {
         let (mut reports, mut again_at) = (Vec::new(), Vec::new());
         let yields = self.parts.precedence.yields();
         let names: BTreeSet<_> = inventory.devices().iter().map(|device| device.accelerator.name()).collect();
-        self.devices.retain(|name, known| known.is_running || names.contains(name));
+        self.devices.retain(|name, known| known.running.is_some() || names.contains(name));
         for name in names {
             let Some(device) = inventory.find(&name) else { continue };
             let is_closed = self.is_closed(&name);
@@ -229,8 +232,8 @@ impl Layouter {
                     is_closed,
                     trouble: known.trouble.as_ref().map(|(text, at)| (text.as_str(), *at)),
                 };
-                if let Some(step) = known.step.as_ref().filter(|_| known.is_running || yields) {
-                    reports.push(report(&situation, step));
+                if known.running.is_some() || yields {
+                    reports.extend(known.step.as_ref().map(|step| report(&situation, step)));
                     break;
                 }
                 let (step, now) = (next_step(&situation), situation.now);
@@ -251,10 +254,9 @@ impl Layouter {
                 again_at.extend(step.again_at);
                 reports.push(answer);
                 if let Next::Go(kept) = &step.next {
-                    known.is_running = true;
                     self.parts.metrics.layout_drained(drained(kept, now));
-                    let (hands, record, name) = (self.hands.clone(), (**kept).clone(), name.clone());
-                    self.running.spawn(async move { (name, hands.carry_out(record).await) });
+                    let (hands, record) = (self.hands.clone(), (**kept).clone());
+                    known.running = Some(self.running.spawn(async move { hands.carry_out(record).await }).id());
                 }
                 known.step = Some(step);
                 break;

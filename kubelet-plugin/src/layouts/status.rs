@@ -24,8 +24,8 @@ const BURST: u32 = 20;
 const BETWEEN_WRITES: Duration = Duration::from_secs(5);
 /// Changes come in numbers: so long is waited for the others.
 const SETTLE: Duration = Duration::from_millis(200);
-/// That claims come and go, and nothing else, is told this late: nobody waits for it.
-const IDLE_SETTLE: Duration = Duration::from_secs(5);
+/// That claims come and go, and nothing else, is told this late: nobody waits for it, and thousands of nodes tell it.
+const IDLE_SETTLE: Duration = Duration::from_secs(30);
 /// A driver of which nothing is heard for so long after the start is not waited for any more.
 const FIRST: Duration = Duration::from_secs(30);
 /// After a write the watch tells older things for a while.

@@ -110,8 +110,10 @@ async fn a_damaged_record_is_set_aside_and_the_claim_prepared_anew() {
 /// A record as it would be after a reboot on a disk that outlives it: of another boot, and well formed.
 pub(crate) fn of_another_boot(record: &str) -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let json = record.split_once('\n').unwrap().1.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
-    format!("tessera-record/1 crc32:{:08x}\n{json}", crc32fast::hash(json.as_bytes()))
+    let (header, json) = record.split_once('\n').unwrap();
+    let json = json.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+    let format = header.split_once(' ').unwrap().0;
+    format!("{format} crc32:{:08x}\n{json}", crc32fast::hash(json.as_bytes()))
 }
 
 #[tokio::test]

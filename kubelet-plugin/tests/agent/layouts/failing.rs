@@ -10,6 +10,7 @@ use super::{
     want,
 };
 use crate::AGENT;
+use crate::restart::of_another_boot;
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_what_could_be() {
@@ -157,4 +158,46 @@ async fn without_the_api_server_what_is_in_force_stays() {
     node.wait("the next word", whole).await;
     assert_eq!(instances(&node, 0).len(), 0);
     assert!(node.api.get(Resource::NodeLayouts, "", Node::NAME).is_some());
+}
+
+/// A GPU that does not answer is told of, and goes on by itself once it does.
+#[tokio::test]
+async fn a_lost_device_is_told_of_and_goes_on_once_it_answers() {
+    let (node, _) = following().await;
+    node.hardware("set 0 fail=nvmlDeviceGetUUID:GPU_IS_LOST");
+    let lost = |node: &Node| (published(node, GPUS[0])[GPUS[0]].len() == 1).then_some(());
+    node.wait("a lost GPU", lost).await;
+    want(&node, &[desired(GPUS[0], two()), desired(GPUS[1], two())]);
+    let failed = reaches(&node, GPUS[0], "Failed").await;
+    let text = failed["message"].as_str().unwrap();
+    assert!(text.contains("it is lost: ") && text.contains("goes on by itself"), "{text}");
+    reaches(&node, GPUS[1], "Ready").await;
+    node.hardware("set fail=none");
+    reaches(&node, GPUS[0], "Ready").await;
+    assert_eq!(instances(&node, 0).len(), 2);
+}
+
+/// Neither the partitions nor what is known of them survives, and nobody gets the whole GPU before they are made again.
+#[tokio::test]
+async fn after_a_reboot_it_is_made_again() {
+    let (mut node, _) = following().await;
+    want(&node, &[desired(GPUS[0], two())]);
+    reaches(&node, GPUS[0], "Ready").await;
+    node.stop().await;
+    let path = node.state_dir().join("gpu.nvidia.com").join(format!("{}.layout", GPUS[0]));
+    std::fs::write(&path, of_another_boot(&std::fs::read_to_string(&path).unwrap())).unwrap();
+    for instance in node.machine().hardware().unwrap().gpus[0].mig.gpu_instances.clone() {
+        node.hardware(&format!("mig 0 destroy {}", instance.id));
+    }
+    node.hardware("mig 0 off");
+    node.api.wipe_slices(Node::NAME);
+    // While it starts, and while it cuts.
+    node.hardware("set 0 latency_ms=1000 function=nvmlDeviceCreateGpuInstanceWithPlacement");
+    start(&mut node, FLAGS).await;
+    let taints = published(&node, GPUS[0]);
+    assert!(taints.values().all(|taints| !taints.is_empty()), "nobody may be given it: {taints:?}");
+    node.hardware("set 0 latency_ms=0");
+    let both = |node: &Node| (instances(node, 0).len() == 2 && published(node, GPUS[0]).len() == 2).then_some(());
+    node.wait("both", both).await;
+    all_ready(&node).await;
 }
