@@ -11,7 +11,11 @@ mod layout;
 mod node_layout;
 mod partition_policy;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube_core::CustomResourceExt;
 
 pub use layout::{Anything, Layout, Mix, Shares};
@@ -31,5 +35,39 @@ pub const FINALIZER: &str = "tessera.dev/partition-policy";
 
 /// What the API server is to be told before it knows these kinds.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [PartitionPolicy::crd(), NodeLayout::crd()]
+    [PartitionPolicy::crd(), NodeLayout::crd()].map(|mut definition| {
+        for version in &mut definition.spec.versions {
+            if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                forget_unsigned(schema);
+            }
+        }
+        definition
+    })
+}
+
+/// The API server warns of formats that it does not know, and it knows no unsigned ones; the minimum says it.
+fn forget_unsigned(schema: &mut JSONSchemaProps) {
+    schema.format.take_if(|format| format.starts_with("uint"));
+    schema.properties.iter_mut().flat_map(BTreeMap::values_mut).for_each(forget_unsigned);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(schema)) => forget_unsigned(schema),
+        Some(JSONSchemaPropsOrArray::Schemas(schemas)) => schemas.iter_mut().for_each(forget_unsigned),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(schema)) = &mut schema.additional_properties {
+        forget_unsigned(schema);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::definitions;
+
+    #[test]
+    fn the_api_server_knows_every_format() {
+        for definition in definitions() {
+            let text = serde_json::to_string(&definition).unwrap();
+            assert!(text.contains("maxItems") && !text.contains("uint"), "{text}");
+        }
+    }
 }

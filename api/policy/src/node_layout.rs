@@ -68,8 +68,9 @@ pub struct NodeLayoutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// All devices of the node, by driver and name, whether they follow a policy or not.
+    // Bounded, as the API server estimates what the rule of a layout may cost, and refuses the whole definition otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["driver", "name"]))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["driver", "name"]))]
     pub devices: Vec<ReportedDevice>,
 }
 
