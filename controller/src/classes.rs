@@ -11,7 +11,7 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::client::call;
@@ -19,7 +19,10 @@ use crate::metrics::Metrics;
 use crate::writes::MANAGER;
 
 /// The file is read again this often: a ConfigMap that is changed becomes another file without a word.
-const LOOK: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(5);
+/// A class must have been missing for so long before it is made again: who uninstalls Tessera removes it and then this
+/// program, and it would be left behind.
+const MISSING: Duration = Duration::from_secs(10);
 const WATCH_TIMEOUT: u32 = 240;
 
 /// Why the file cannot be followed.
@@ -41,6 +44,7 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
     // Those that are there, as they are; nothing before they were listed.
     let mut there: Option<BTreeMap<String, Value>> = None;
     let mut listing = BTreeMap::new();
+    let mut missing: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = looks.tick() => match read(&file) {
@@ -63,8 +67,15 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
         }
         let Some(there) = &mut there else { continue };
         for (name, class) in &wanted {
-            if there.get(name).is_some_and(|there| has(there, class)) {
-                continue;
+            match there.get(name) {
+                Some(there) => {
+                    missing.remove(name);
+                    if has(there, class) {
+                        continue;
+                    }
+                }
+                None if missing.entry(name.clone()).or_insert_with(Instant::now).elapsed() < MISSING => continue,
+                None => {}
             }
             let params = PatchParams::apply(MANAGER).force();
             match call(api.patch(name, &params, &Patch::Apply(class))).await {

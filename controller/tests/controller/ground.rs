@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use testkit::api_server::Resource;
 use testkit::{ApiServer, CutNodes};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A cluster without anything real: an API server, nodes, and controllers as processes.
 pub(crate) struct Ground {

@@ -84,6 +84,7 @@ fn dynamic() -> Result<Vec<File>> {
 fn image(files: Vec<File>) -> Image {
     Image {
         name: IMAGE.to_owned(),
+        user: None,
         entrypoint: vec!["/probe".to_owned()],
         command: vec!["pause".to_owned()],
         environment: vec!["PATH=/".to_owned()],

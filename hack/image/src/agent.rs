@@ -63,6 +63,7 @@ pub fn agent(workspace: &Path, programs: &Programs<'_>) -> Result<(Image, Vec<u8
     ];
     let image = Image {
         name: format!("{AGENT}:{}", version()),
+        user: None,
         entrypoint: vec!["/tessera-agent".to_owned()],
         command: vec!["run".to_owned()],
         environment: vec!["PATH=/".to_owned()],
@@ -77,7 +78,7 @@ pub fn agent(workspace: &Path, programs: &Programs<'_>) -> Result<(Image, Vec<u8
 }
 
 /// A program without its symbols, as releases have it: those of a build for tests are four fifths of it.
-fn without_symbols(program: &Path) -> Result<Vec<u8>> {
+pub(crate) fn without_symbols(program: &Path) -> Result<Vec<u8>> {
     let stripped = tempfile::NamedTempFile::new().context("no temporary file")?;
     let output = Command::new("strip").arg("-o").arg(stripped.path()).arg(program).output();
     let output = output.context("running strip, which comes with the linker (binutils)")?;

@@ -11,6 +11,8 @@ use crate::File;
 pub struct Image {
     /// Its name with a tag, by which containerd knows it once it is imported.
     pub name: String,
+    /// User and group of the program, as numbers, where it is not to be root.
+    pub user: Option<String>,
     /// The program and the arguments that it always has.
     pub entrypoint: Vec<String>,
     /// The arguments where a pod gives none.
@@ -71,15 +73,19 @@ impl Image {
         };
         let labels: serde_json::Map<_, _> =
             self.labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let mut config = json!({
+            "Entrypoint": self.entrypoint,
+            "Cmd": self.command,
+            "Env": self.environment,
+            "Labels": labels,
+        });
+        if let Some(user) = &self.user {
+            config["User"] = json!(user);
+        }
         json!({
             "architecture": architecture,
             "os": "linux",
-            "config": {
-                "Entrypoint": self.entrypoint,
-                "Cmd": self.command,
-                "Env": self.environment,
-                "Labels": labels,
-            },
+            "config": config,
             "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>() },
         })
     }
@@ -123,6 +129,7 @@ mod tests {
     fn every_digest_names_a_blob_that_has_it() {
         let image = Image {
             name: "example.com/program:1".to_owned(),
+            user: Some("1:1".to_owned()),
             entrypoint: vec!["/program".to_owned()],
             command: Vec::new(),
             environment: Vec::new(),
@@ -162,6 +169,7 @@ mod tests {
             size += layer.len() as u64;
         }
         assert_eq!(archive.size, size);
+        assert_eq!(config["config"]["User"], "1:1");
         assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "program");
 
         let mut other = image;

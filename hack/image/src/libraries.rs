@@ -47,6 +47,11 @@ impl Shared {
         let files = paths.iter().map(|path| File::of_machine(path)).collect::<Result<_>>()?;
         Ok(Self { files, glibc: glibc()? })
     }
+
+    /// For a program that needs none of it.
+    pub fn none() -> Self {
+        Self { files: Vec::new(), glibc: String::new() }
+    }
 }
 
 fn glibc() -> Result<String> {

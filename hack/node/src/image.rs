@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use images::Programs;
+use images::{Image, Programs};
 
 use crate::programs::beside;
 
@@ -22,18 +22,40 @@ pub fn image() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The same of the controller, which is built for it if need be.
+pub fn controller_image() -> Result<PathBuf> {
+    static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = &*made {
+        return Ok(path.clone());
+    }
+    let program = crate::controller()?;
+    let archive = program.with_file_name("tessera-controller.tar");
+    let path = unless_newer(archive, &[&program], || Ok(images::controller(&workspace(), &program)?.0))?;
+    *made = Some(path.clone());
+    Ok(path)
+}
+
 fn make() -> Result<PathBuf> {
     let (agent, hook) = (beside("tessera-agent", "tessera-agent")?, crate::hook()?);
     let archive = agent.with_file_name("tessera-agent.tar");
+    let programs = Programs { agent: &agent, hook: &hook };
+    unless_newer(archive, &[&agent, &hook], || Ok(images::agent(&workspace(), &programs)?.0))
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The archive, which is made if it is older than what it is made of.
+fn unless_newer(archive: PathBuf, of: &[&Path], make: impl FnOnce() -> Result<Image>) -> Result<PathBuf> {
     let running = env::current_exe().context("the path of the running program")?;
     // The running program too: it has in it how images are made.
-    let newest = [&agent, &hook, &running].into_iter().filter_map(|path| modified(path)).max();
+    let newest = of.iter().copied().chain([&*running]).filter_map(modified).max();
     if modified(&archive).is_some() && modified(&archive) > newest {
         return Ok(archive);
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (image, _) = images::agent(&workspace, &Programs { agent: &agent, hook: &hook })?;
-    let bytes = image.archive()?.bytes;
+    let bytes = make()?.archive()?.bytes;
     // Another test may be reading the one that is there.
     let aside = archive.with_extension(format!("{}.tar", std::process::id()));
     fs::write(&aside, bytes).with_context(|| format!("writing {}", aside.display()))?;

@@ -12,7 +12,7 @@ use simulated_hardware::{Machine, Profile};
 
 mod agent;
 mod cuda;
-mod hook;
+mod definitions;
 mod image;
 mod kernel;
 mod manifests;
@@ -20,20 +20,23 @@ mod nodes;
 mod power;
 mod programs;
 mod release;
+mod static_programs;
 
 pub use agent::Agent;
-pub use hook::{hook, hook_target};
-pub use image::image;
+pub use definitions::definitions;
+pub use image::{controller_image, image};
 pub use manifests::{Manifests, helm, plain_manifests, render};
 pub use nodes::SimulatedCluster;
 pub use release::{NAMESPACE, Previous, Release, chart};
+pub use static_programs::{controller, hook, static_compiler, static_target};
 
 /// The simulated hardware, in the node's run directory, so that it ends with the cluster.
 const HARDWARE: &str = "hardware";
 
 /// Everything of Tessera that an admin installs before the agent. Read when it is needed: what renders them is built with
 /// this.
-const MANIFESTS: [&str; 4] = ["namespace.yaml", "agent-rbac.yaml", "admission-policy.yaml", "device-classes.yaml"];
+const MANIFESTS: [&str; 5] =
+    ["namespace.yaml", "crds.yaml", "agent-rbac.yaml", "admission-policy.yaml", "device-classes.yaml"];
 
 /// A node that is up.
 pub struct SimulatedNode {

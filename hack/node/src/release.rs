@@ -16,6 +16,8 @@ pub use previous::Previous;
 pub const NAMESPACE: &str = "tessera-system";
 pub(crate) const RELEASE: &str = "tessera";
 const DAEMON_SET: &str = "daemonset/tessera-agent";
+/// What tells the agents' pods from others.
+pub(crate) const AGENTS: &str = "app.kubernetes.io/component=agent";
 
 /// What the chart is told on every simulated node.
 const VALUES: &str = include_str!("release/values.yaml");
@@ -44,6 +46,7 @@ impl Release<'_> {
     /// them. Returns before the agent runs; see [`Release::wait_until_ready`].
     pub fn install(&self, settings: &[&str]) -> Result<()> {
         self.load(&crate::image()?)?;
+        self.load(&crate::controller_image()?)?;
         self.install_chart(&chart()?, VALUES, settings)
     }
 

@@ -43,9 +43,9 @@ enum Command {
     Check,
     /// Generate the kubelet's protocols anew from their proto files.
     Generate,
-    /// Make the agent's image, an OCI archive, with its bill of materials.
+    /// Make the images of agent and controller, OCI archives, with their bills of materials.
     Image(image::Options),
-    /// Render the chart into deploy/manifests.
+    /// Write the CustomResourceDefinitions into the chart, and render it into deploy/manifests.
     Manifests,
     /// Start, look at and end clusters of one or more nodes.
     #[command(subcommand)]

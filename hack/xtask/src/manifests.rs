@@ -8,9 +8,11 @@ use simulated_node::Manifests;
 
 use crate::prerequisites;
 
-/// Renders the chart into the plain manifests, and removes those of templates that are gone.
+/// Writes the CustomResourceDefinitions into the chart, renders it into the plain manifests, and removes those of templates that are gone.
 pub(crate) fn run() -> Result<()> {
     prerequisites::ensure()?;
+    let (path, definitions) = simulated_node::definitions()?;
+    fs::write(&path, definitions).with_context(|| format!("writing {}", path.display()))?;
     for (directory, wanted) in simulated_node::plain_manifests()? {
         write(&directory, &wanted)?;
     }

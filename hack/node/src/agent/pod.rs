@@ -7,7 +7,7 @@ use cluster::Signal;
 use serde_json::Value;
 
 use super::{AT_WORK, Agent, STARTED, of_each_driver, values};
-use crate::release::NAMESPACE;
+use crate::release::{AGENTS, NAMESPACE};
 
 /// With an image to load and a pod to make, on a busy machine.
 const START: Duration = Duration::from_secs(90);
@@ -53,7 +53,7 @@ impl Agent<'_> {
     /// Of this node.
     fn pods(&self) -> Result<Vec<Value>> {
         let of_node = format!("--field-selector=spec.nodeName={}", self.node.cluster.node_name());
-        let list = ["get", "pods", "--namespace", NAMESPACE, "-o", "json", &of_node];
+        let list = ["get", "pods", "--namespace", NAMESPACE, "--selector", AGENTS, "-o", "json", &of_node];
         let mut list: Value =
             serde_json::from_str(&self.node.cluster.kubectl_output(&list)?).context("kubectl's list")?;
         Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())

@@ -6,43 +6,61 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 
 /// Builds the hook, `tessera-hook`, if need be, and says where it is.
-///
-/// It is one file that needs nothing of the machine or of a container, as it is shipped: statically linked, with musl where
-/// Rust has that, or else with the machine's own glibc. Nothing is fetched but a missing musl, and that need not succeed.
 pub fn hook() -> Result<PathBuf> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    once(&BUILT, "tessera-hook")
+}
+
+/// Builds the controller, `tessera-controller`, if need be, and says where it is.
+pub fn controller() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&BUILT, "tessera-controller")
+}
+
+/// Each is one file that needs nothing of the machine or of a container, as it is shipped: statically linked, with musl where
+/// Rust has that, or else with the machine's own glibc. Nothing is fetched but a missing musl, and that need not succeed.
+fn once(built: &Mutex<Option<PathBuf>>, package: &str) -> Result<PathBuf> {
+    let mut built = built.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = &*built {
         return Ok(path.clone());
     }
-    let path = build()?;
+    let path = build(package)?;
     *built = Some(path.clone());
     Ok(path)
 }
 
-/// The target for which the hook is built, and the flags for rustc that make it static there.
-pub fn hook_target() -> (String, Option<&'static str>) {
+/// The target for which static programs are built, and the flags for rustc that make them static there.
+pub fn static_target() -> (String, Option<&'static str>) {
     let [musl, glibc] = ["musl", "gnu"].map(|libc| format!("{ARCH}-unknown-linux-{libc}"));
     if has(&musl) || add(&musl) {
         (musl, None)
     } else {
-        eprintln!("no {musl} for this Rust (`rustup target add {musl}`): the hook is linked with the machine's glibc");
+        eprintln!(
+            "no {musl} for this Rust (`rustup target add {musl}`): what is static is linked with the machine's glibc"
+        );
         (glibc, Some("-Ctarget-feature=+crt-static"))
     }
 }
 
-fn build() -> Result<PathBuf> {
-    let (triple, flags) = hook_target();
+fn build(package: &str) -> Result<PathBuf> {
+    let (triple, flags) = static_target();
     let target = target_directory()?;
     let mut cargo = in_workspace("cargo");
-    cargo.args(["build", "--quiet", "--package", "tessera-hook", "--target", &triple, "--target-dir"]).arg(&target);
+    cargo.args(["build", "--quiet", "--package", package, "--target", &triple, "--target-dir"]).arg(&target);
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
-    cargo.envs(flags.map(|flags| ("RUSTFLAGS", flags)));
+    cargo.envs(flags.map(|flags| ("RUSTFLAGS", flags))).envs(static_compiler(&triple));
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {
         bail!("{cargo:?} failed ({status}); what it said stands above");
     }
-    Ok(target.join(triple).join("debug/tessera-hook"))
+    Ok(target.join(triple).join("debug").join(package))
+}
+
+/// The variable that names the C compiler for a target, where nobody has named one: ring has a few functions in C, which need no
+/// library, so that the machine's own compiler will do. Cargo's scripts look for one of musl, which few machines have.
+pub fn static_compiler(triple: &str) -> Option<(String, &'static str)> {
+    let variable = format!("CC_{}", triple.replace('-', "_"));
+    (triple.ends_with("-musl") && std::env::var_os(&variable).is_none()).then_some((variable, "cc"))
 }
 
 /// Whether Rust has its library for a target.

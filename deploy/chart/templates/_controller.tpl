@@ -1,0 +1,26 @@
+{{/* What tells the controller's pods from others: never to be changed, a Deployment's selector cannot be. */}}
+{{- define "tessera.controller.selector" -}}
+app.kubernetes.io/name: tessera
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "tessera.controller.image" -}}
+{{- with .Values.controller.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The names of the drivers that are served, with commas. */}}
+{{- define "tessera.controller.drivers" -}}
+{{- $names := list -}}
+{{- range $family := list "nvidia" "tpu" -}}
+{{- if include "tessera.serves" (dict "root" $ "family" $family) -}}
+{{- $names = append $names (get $.Values.drivers $family).name -}}
+{{- end -}}
+{{- end -}}
+{{ join "," $names }}
+{{- end }}
