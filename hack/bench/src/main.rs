@@ -5,6 +5,7 @@ mod by_count;
 mod client;
 mod cluster;
 mod comparison;
+mod controller;
 mod figures;
 mod floors;
 mod ground;
@@ -58,6 +59,18 @@ enum Part {
     /// The other process: an API server that is told by stdin what to store.
     #[command(hide = true)]
     ServeApi,
+    /// Measures the controller instead: memory, processor time and requests, by the number of nodes.
+    Controller {
+        /// The controller to measure; a release build.
+        #[arg(long, value_name = "PATH")]
+        controller: PathBuf,
+        /// The most nodes; half and a quarter of them are measured too.
+        #[arg(long, default_value_t = 2000, value_name = "NUMBER")]
+        nodes: usize,
+        /// Also write the figures into this file, as one flat JSON object.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Measures inside a real node, and prints the figures as JSON.
     #[command(hide = true, name = cluster::INSIDE)]
     InsideNode {
@@ -98,6 +111,12 @@ fn main() -> ExitCode {
         Some(Part::ServeApi) => stand_in::serve(),
         Some(Part::InsideNode { agent, quick }) => {
             inside_node(agent, *quick).map(|figures| print!("{}", figures.json()))
+        }
+        Some(Part::Controller { controller, nodes, json }) => {
+            controller::measure(controller, *nodes).and_then(|figures| match json {
+                None => Ok(()),
+                Some(path) => std::fs::write(path, figures).with_context(|| format!("--json {}", path.display())),
+            })
         }
         None => measure(&arguments),
     };

@@ -17,6 +17,12 @@ pub(crate) struct Options {
     /// Another build of tessera-agent: both are called in turn, which shows what a change is worth on a noisy machine.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["cluster", "json"])]
     against: Option<PathBuf>,
+    /// Measure the controller instead, beside a stand-in API server and agents; keys begin with `controller_`.
+    #[arg(long, conflicts_with_all = ["cluster", "against", "quick"])]
+    controller: bool,
+    /// How many nodes the controller is measured with; half and a quarter of them too.
+    #[arg(long, default_value_t = 2000, value_name = "NUMBER", requires = "controller")]
+    nodes: usize,
     /// Fewer samples.
     #[arg(long)]
     quick: bool,
@@ -26,6 +32,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.controller {
+        return run_controller(options);
+    }
     if options.cluster {
         prerequisites::ensure()?;
     }
@@ -42,6 +51,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.quick {
         bench.arg("--quick");
     }
+    if let Some(path) = &options.json {
+        bench.arg("--json").arg(std::path::absolute(path)?);
+    }
+    builds::run(&mut bench)
+}
+
+fn run_controller(options: &Options) -> Result<()> {
+    builds::cargo(&["build", "--release", "--package", "bench", "--package", "tessera-controller"])?;
+    let directory = builds::directory("release")?;
+    let mut bench = Command::new(directory.join("bench"));
+    bench.arg("controller").arg("--controller").arg(directory.join("tessera-controller"));
+    bench.args(["--nodes", &options.nodes.to_string()]);
     if let Some(path) = &options.json {
         bench.arg("--json").arg(std::path::absolute(path)?);
     }

@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn an_image_that_is_too_large_is_refused_with_its_size() {
-        assert!(check_size(LIMIT).is_ok());
-        let refused = check_size(LIMIT + (1 << 19)).unwrap_err().to_string();
+        assert!(check_size("agent", LIMIT).is_ok());
+        let refused = check_size("agent", LIMIT + (1 << 19)).unwrap_err().to_string();
         assert_eq!(refused, "the image holds 30.5 MiB, and may hold 30 MiB");
     }
 }

@@ -1,8 +1,8 @@
-//! What the chart tells the agent, held against what the agent can be told.
+//! What the chart tells the agent and the controller, held against what they can be told.
 
 use std::collections::BTreeSet;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use tessera_agent::cli::Arguments;
 
 use crate::schemas::render;
@@ -31,9 +31,41 @@ const EVERYTHING: &[&str] = &[
     "drivers.tpu.workerHostnames={a,b}",
 ];
 
+/// What is rendered of the agent (`DaemonSet`) or of the controller (`Deployment`).
+fn rendered_of(kind: &str) -> String {
+    let rendered = render(EVERYTHING).unwrap();
+    let heading = format!("kind: {kind}");
+    let document = rendered.split("\n---\n").find(|document| document.lines().any(|line| line == heading));
+    document.unwrap().to_owned()
+}
+
+/// The variables of flags.
+fn known_to(command: &Command) -> BTreeSet<&str> {
+    command.get_arguments().filter_map(|flag| flag.get_env()?.to_str()).collect()
+}
+
+#[test]
+fn every_flag_of_the_controller_that_the_chart_uses_exists_and_every_flag_can_be_set() {
+    let rendered = rendered_of("Deployment");
+    let names = rendered.lines().filter_map(|line| line.trim().strip_prefix("- name: "));
+    let used: BTreeSet<_> = names.filter(|name| is_variable(name)).collect();
+    let command = tessera_controller::cli::Options::command();
+    assert_eq!(used, known_to(&command));
+    let lines: Vec<_> = rendered.lines().map(str::trim).collect();
+    let said = lines.windows(2).filter_map(|pair| {
+        let name = pair[0].strip_prefix("- name: ").filter(|name| is_variable(name))?;
+        let flag = command.get_arguments().find(|flag| flag.get_env().is_some_and(|env| env == name))?;
+        Some(format!("--{}={}", flag.get_long()?, pair[1].strip_prefix("value: ")?.trim_matches('"')))
+    });
+    let words: Vec<_> = ["tessera-controller".to_owned()].into_iter().chain(said).collect();
+    assert!(words.len() > 7, "{words:?}");
+    let read = command.clone().try_get_matches_from(&words);
+    assert!(read.is_ok(), "{}", read.unwrap_err());
+}
+
 #[test]
 fn every_flag_that_the_chart_uses_exists_and_every_flag_can_be_set() {
-    let rendered = render(EVERYTHING).unwrap();
+    let rendered = rendered_of("DaemonSet");
     let used: BTreeSet<_> = rendered
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- name: "))
@@ -41,8 +73,7 @@ fn every_flag_that_the_chart_uses_exists_and_every_flag_can_be_set() {
         .collect();
     let command = Arguments::command();
     let run = command.find_subcommand("run").unwrap();
-    let mut known: BTreeSet<_> =
-        command.get_arguments().chain(run.get_arguments()).filter_map(|flag| flag.get_env()?.to_str()).collect();
+    let mut known = &known_to(&command) | &known_to(run);
     // The chart has files by name, of which one alone is a case.
     known.remove("CONFIG_FILE");
     assert_eq!(used, known);
@@ -55,7 +86,7 @@ fn is_variable(name: &str) -> bool {
 /// By the agent itself, with the values that the chart gives.
 #[test]
 fn the_agent_takes_what_the_chart_tells_it() {
-    let rendered = render(EVERYTHING).unwrap();
+    let rendered = rendered_of("DaemonSet");
     let lines: Vec<_> = rendered.lines().map(str::trim).collect();
     let variables = lines.windows(2).filter_map(|pair| {
         let name = pair[0].strip_prefix("- name: ").filter(|name| is_variable(name))?;

@@ -13,7 +13,19 @@ use crate::registered;
 const CLAIMS: usize = 4;
 
 fn agent_pods(node: &SimulatedNode) -> Vec<Value> {
-    let pods = node.cluster().kubectl_output(&["get", "pods", "--namespace", NAMESPACE, "-o", "json"]).unwrap();
+    let pods = node
+        .cluster()
+        .kubectl_output(&[
+            "get",
+            "pods",
+            "--namespace",
+            NAMESPACE,
+            "-l",
+            "app.kubernetes.io/component=agent",
+            "-o",
+            "json",
+        ])
+        .unwrap();
     let pods: Value = serde_json::from_str(&pods).unwrap();
     pods["items"].as_array().unwrap().clone()
 }

@@ -1,6 +1,6 @@
 //! What Helm makes of the chart.
 
-use simulated_node::{chart, helm, plain_manifests};
+use simulated_node::{chart, definitions, helm, plain_manifests};
 
 use crate::schemas::render;
 
@@ -8,6 +8,30 @@ use crate::schemas::render;
 fn the_chart_lints() {
     let said = helm(&["lint", "--strict", chart().unwrap().to_str().unwrap()]).unwrap();
     assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+#[test]
+fn the_definitions_are_those_of_the_api() {
+    let (path, wanted) = definitions().unwrap();
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{}; run: cargo xtask manifests", path.display());
+    // A release that goes leaves them, and the policies with them.
+    assert_eq!(wanted.matches("helm.sh/resource-policy: keep").count(), 2);
+}
+
+#[test]
+fn the_controller_has_no_privilege_and_can_be_left_out() {
+    let rendered = render(&[]).unwrap();
+    let deployment = rendered.split("\n---\n").find(|document| document.contains("kind: Deployment")).unwrap();
+    for line in
+        ["runAsNonRoot: true", "readOnlyRootFilesystem: true", "drop: [ALL]", "type: RuntimeDefault", "replicas: 2"]
+    {
+        assert!(deployment.contains(line), "{line}");
+    }
+    let without = render(&["controller.enabled=false"]).unwrap();
+    assert!(!without.contains("tessera-controller") && without.contains("name: partitionpolicies.tessera.dev"));
+    let one = render(&["controller.replicas=1"]).unwrap();
+    assert!(!one.contains("PodDisruptionBudget"), "one that is needed would keep a node from being drained");
 }
 
 #[test]
@@ -46,6 +70,8 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("admission.privilegedConfigs.namespaceLabel=a/b/c", "/admission/privilegedConfigs/namespaceLabel"),
         ("agent.imagee.tag=1", "imagee"),
         ("contoller.enabled=true", "contoller"),
+        ("controller.replicas=0", "/controller/replicas"),
+        ("controller.leaseSeconds=1", "/controller/leaseSeconds"),
     ] {
         let error = render(&[setting]).unwrap_err().to_string();
         assert!(error.contains(told), "{setting}: {error}");
@@ -62,7 +88,7 @@ fn privilege_is_given_only_where_nvml_is_opened() {
         (&["drivers.serve={tpu}", "agent.privileged=true"], true, 0),
         (&["agent.privileged=false", "agent.runtimeClassName=nvidia"], false, 0),
     ] {
-        let rendered = render(settings).unwrap();
+        let rendered = render(&[settings, &["controller.enabled=false"]].concat()).unwrap();
         assert_eq!(rendered.contains("privileged: true"), privileged, "{settings:?}");
         // Of the init container, and of the agent where it is not privileged.
         let confined = if privileged { 1 } else { 2 };
@@ -77,7 +103,11 @@ fn privilege_is_given_only_where_nvml_is_opened() {
 #[test]
 fn what_is_served_by_count_is_not_served_by_claims_under_the_same_name() {
     for (setting, served) in [("api=dra", 2), ("api=both", 0), ("api=device-plugin", 0)] {
-        assert_eq!(render(&[setting]).unwrap().matches("extendedResourceName: ").count(), served, "{setting}");
+        assert_eq!(
+            render(&[setting, "controller.enabled=false"]).unwrap().matches("extendedResourceName: ").count(),
+            served,
+            "{setting}"
+        );
     }
 }
 
