@@ -106,12 +106,12 @@ fn wishes<'a>(
         .iter()
         .map(|policy| Claimant { policy, wishes: BTreeMap::new(), has: vec![0; policy.rules.len()] })
         .collect();
-    for (id, device) in &layout.reported {
+    for (id, facts) in &layout.facts {
         let mut seen = None;
         for claimant in &mut claimants {
             let mut wish = Wish { rules: Vec::new(), unclear: false };
             for (index, rule) in claimant.policy.rules.iter().enumerate() {
-                match rule.verdict(functions, device, &mut seen) {
+                match rule.verdict(functions, id, facts, &mut seen) {
                     Verdict::Differs => {}
                     Verdict::Matches => {
                         wish.rules.push(index);
@@ -189,6 +189,7 @@ mod tests {
     use tessera_policy::{DesiredDevice, Layout as Words, PartitionPolicy, ReportedDevice, Rule};
 
     use super::*;
+    use crate::facts::Texts;
     use crate::testing::{desired, gpus, layout, policy, rule};
 
     fn following(name: &str, rules: Vec<Rule>) -> PartitionPolicy {
@@ -202,7 +203,7 @@ mod tests {
         let names: Vec<_> = reported.iter().map(|device| device.id.clone()).collect();
         let policies: Vec<_> = policies.iter().cloned().filter_map(Policy::new).collect();
         let policies: Vec<_> = policies.iter().collect();
-        let (_, layout) = Layout::new(layout("n", had, reported)).unwrap();
+        let (_, layout) = Layout::new(layout("n", had, reported), &mut Texts::default()).unwrap();
         let assignment = assign(&policies, &layout, &Functions::new());
         let target = |id: &DeviceId| match assignment.targets.get(id) {
             None => "-".to_owned(),

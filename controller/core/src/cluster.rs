@@ -5,6 +5,7 @@ use tessera_policy::{NodeLayout, PartitionPolicy};
 
 use crate::assignment::{Conflict, Unclear};
 use crate::expression::{Functions, deep};
+use crate::facts::Texts;
 use crate::node::{Layout, Node};
 use crate::policy::Policy;
 use crate::standing::Assessment;
@@ -21,6 +22,7 @@ pub struct Cluster {
     /// What follows of each node by itself; those in `stale` have to be made anew.
     assessments: BTreeMap<NodeName, Assessment>,
     stale: BTreeSet<NodeName>,
+    texts: Texts,
 }
 
 impl Default for Cluster {
@@ -33,6 +35,7 @@ impl Default for Cluster {
             layouts_seen: Revision::default(),
             assessments: BTreeMap::new(),
             stale: BTreeSet::new(),
+            texts: Texts::default(),
         }
     }
 }
@@ -118,7 +121,7 @@ impl Cluster {
     }
 
     fn take(&mut self, layout: NodeLayout) {
-        let Some((name, layout)) = Layout::new(layout) else { return };
+        let Some((name, layout)) = Layout::new(layout, &mut self.texts) else { return };
         if self.layouts.get(&name).is_none_or(|known| known.revision < layout.revision) {
             self.stale.insert(name.clone());
             self.layouts.insert(name, layout);

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use kube_cel::KubeCelExt;
 use kube_cel::cel::{Context, Program, Value};
-use tessera_policy::ReportedDevice;
+use tessera_policy::DeviceId;
+
+use crate::facts::{Fact, Facts};
 
 /// The functions that expressions may use: those of CEL and those that Kubernetes adds to it.
 pub(crate) struct Functions {
@@ -44,28 +46,22 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(functions: &Functions, device: &ReportedDevice) -> Self {
-        let attributes = device.attributes.iter().filter_map(|(name, value)| {
-            let field = |field: &str| value.get(field);
-            let value = if let Some(text) = field("string").and_then(|value| value.as_str()) {
-                text.into()
-            } else if let Some(number) = field("int").and_then(serde_json::Value::as_i64) {
-                Value::Int(number)
-            } else if let Some(answer) = field("bool").and_then(serde_json::Value::as_bool) {
-                Value::Bool(answer)
-            } else {
-                functions.parsed(functions.semver.as_ref(), field("version")?.as_str()?)
+    pub(crate) fn new(functions: &Functions, id: &DeviceId, facts: &Facts) -> Self {
+        let attributes = facts.attributes.iter().map(|(name, fact)| {
+            let value = match fact {
+                Fact::Text(text) => (**text).into(),
+                Fact::Number(number) => Value::Int(*number),
+                Fact::Answer(answer) => Value::Bool(*answer),
+                Fact::Version(text) => functions.parsed(functions.semver.as_ref(), text),
             };
-            Some((name.as_str(), value))
+            (&**name, value)
         });
-        let capacity = device
-            .capacity
-            .iter()
-            .map(|(name, quantity)| (name.as_str(), functions.parsed(functions.quantity.as_ref(), quantity)));
+        let quantity = |text: &str| functions.parsed(functions.quantity.as_ref(), text);
+        let capacity = facts.capacity.iter().map(|(name, text)| (&**name, quantity(text)));
         Self {
-            driver: device.id.driver.as_str().into(),
-            attributes: by_domain(attributes, &device.id.driver),
-            capacity: by_domain(capacity, &device.id.driver),
+            driver: id.driver.as_str().into(),
+            attributes: by_domain(attributes, &id.driver),
+            capacity: by_domain(capacity, &id.driver),
         }
     }
 }
@@ -174,12 +170,19 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Texts;
     use crate::testing::gpu;
+
+    fn seen(functions: &Functions) -> Device {
+        let mut device = gpu("gpu-0");
+        let facts = Facts::take(&mut device, &mut Texts::default());
+        Device::new(functions, &device.id, &facts)
+    }
 
     #[test]
     fn sees_what_a_device_class_sees() {
         let functions = Functions::new();
-        let device = Device::new(&functions, &gpu("gpu-0"));
+        let device = seen(&functions);
         for (source, expected) in [
             ("device.driver == 'gpu.nvidia.com'", Ok(true)),
             (r#"device.attributes["tessera.dev"].model == "H100""#, Ok(true)),
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn what_would_be_too_deep_is_refused_and_what_is_less_can_be_asked() {
         let functions = Functions::new();
-        let device = Device::new(&functions, &gpu("gpu-0"));
+        let device = seen(&functions);
         let nested = |number: usize| format!("{}true{}", "(".repeat(number), ")".repeat(number));
         let chain = |number: usize, operator: &str| vec!["true"; number].join(operator);
         for (fits, does_not) in [

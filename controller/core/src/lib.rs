@@ -18,6 +18,7 @@ mod assignment;
 mod cluster;
 mod decide;
 mod expression;
+mod facts;
 mod names;
 mod node;
 mod policy;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use tessera_policy::{DesiredDevice, DeviceId, NodeLayout, ReportedDevice};
 
+use crate::facts::{Facts, Texts};
 use crate::{NodeName, Revision};
 
 /// A Node object, as far as it matters.
@@ -24,7 +25,9 @@ pub(crate) struct Layout {
     /// It is being deleted, and nothing that is written to it matters.
     pub(crate) ends: bool,
     pub(crate) desired: BTreeMap<DeviceId, DesiredDevice>,
+    /// Without what the devices say of themselves, which is in `facts`.
     pub(crate) reported: BTreeMap<DeviceId, ReportedDevice>,
+    pub(crate) facts: BTreeMap<DeviceId, Facts>,
     pub(crate) agent: Agent,
 }
 
@@ -41,7 +44,7 @@ pub(crate) enum Agent {
 
 impl Layout {
     /// `None` without a name, which nothing that was stored is.
-    pub(crate) fn new(layout: NodeLayout) -> Option<(NodeName, Self)> {
+    pub(crate) fn new(layout: NodeLayout, texts: &mut Texts) -> Option<(NodeName, Self)> {
         let metadata = layout.metadata;
         let status = layout.status;
         let agent = match status.as_ref().map(|status| status.observed_generation) {
@@ -50,7 +53,13 @@ impl Layout {
             Some(_) => Agent::Behind,
         };
         let owner = metadata.owner_references.into_iter().flatten().find(|owner| owner.kind == "Node");
-        let reported = status.map(|status| status.devices).unwrap_or_default();
+        let (mut reported, mut facts) = (BTreeMap::new(), BTreeMap::new());
+        for mut device in status.map(|status| status.devices).unwrap_or_default() {
+            facts.insert(device.id.clone(), Facts::take(&mut device, texts));
+            // Nothing is decided by them.
+            device.profiles = Vec::new();
+            reported.insert(device.id.clone(), device);
+        }
         let view = Self {
             uid: metadata.uid.unwrap_or_default(),
             owner: owner.map(|owner| owner.uid),
@@ -58,7 +67,8 @@ impl Layout {
             resource_version: metadata.resource_version.unwrap_or_default(),
             ends: metadata.deletion_timestamp.is_some(),
             desired: layout.spec.devices.into_iter().map(|device| (device.id.clone(), device)).collect(),
-            reported: reported.into_iter().map(|device| (device.id.clone(), device)).collect(),
+            reported,
+            facts,
             agent,
         };
         Some((metadata.name.as_deref()?.into(), view))

@@ -1,8 +1,8 @@
-use serde_json::Value;
-use tessera_policy::{Layout, PartitionPolicySpec, ReportedDevice, Rule as Words, Which};
+use tessera_policy::{DeviceId, Layout, PartitionPolicySpec, Rule as Words, Which};
 use tessera_vocabulary::attributes;
 
 use crate::expression::{Device, Expression, Functions};
+use crate::facts::Facts;
 
 /// A rule of a policy that can be asked about devices.
 #[derive(Debug)]
@@ -51,14 +51,19 @@ impl Rule {
     }
 
     /// `seen` is made once for all rules, and only if an expression asks.
-    pub(crate) fn verdict(&self, functions: &Functions, device: &ReportedDevice, seen: &mut Option<Device>) -> Verdict {
+    pub(crate) fn verdict(
+        &self,
+        functions: &Functions,
+        id: &DeviceId,
+        facts: &Facts,
+        seen: &mut Option<Device>,
+    ) -> Verdict {
         let says = |wanted: &Option<String>, name: &str| {
-            let said = || device.attributes.get(name).and_then(|value| value.get("string")).and_then(Value::as_str);
-            wanted.as_deref().is_none_or(|wanted| said() == Some(wanted))
+            wanted.as_deref().is_none_or(|wanted| facts.text(name) == Some(wanted))
         };
-        if self.driver.as_ref().is_some_and(|driver| *driver != device.id.driver)
+        if self.driver.as_ref().is_some_and(|driver| *driver != id.driver)
             || !says(&self.vendor, attributes::portable::VENDOR)
-            || !says(&self.product, &format!("{}/{}", device.id.driver, attributes::nvidia::PRODUCT_NAME))
+            || !says(&self.product, &format!("{}/{}", id.driver, attributes::nvidia::PRODUCT_NAME))
         {
             return Verdict::Differs;
         }
@@ -69,7 +74,7 @@ impl Rule {
             None => Verdict::Matches,
             Some(Err(error)) => Verdict::Unclear(error.clone()),
             Some(Ok(expression)) => {
-                let seen = seen.get_or_insert_with(|| Device::new(functions, device));
+                let seen = seen.get_or_insert_with(|| Device::new(functions, id, facts));
                 match expression.holds(functions, seen) {
                     Ok(true) => Verdict::Matches,
                     Ok(false) => Verdict::Differs,
@@ -90,7 +95,14 @@ pub fn expression_faults(spec: &PartitionPolicySpec) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Texts;
     use crate::testing::gpu;
+
+    fn asked(rule: &Rule, functions: &Functions) -> Verdict {
+        let mut device = gpu("gpu-0");
+        let facts = Facts::take(&mut device, &mut Texts::default());
+        rule.verdict(functions, &device.id, &facts, &mut None)
+    }
 
     #[test]
     fn what_is_said_must_all_hold() {
@@ -115,7 +127,7 @@ mod tests {
             ),
         ] {
             let rule = Rule::new(&Words { devices: devices.clone(), max_per_node: None, layout: Layout::whole() });
-            assert_eq!(rule.verdict(&functions, &gpu("gpu-0"), &mut None), expected, "{devices:?}");
+            assert_eq!(asked(&rule, &functions), expected, "{devices:?}");
             assert_eq!(rule.fault(), None);
         }
     }
@@ -130,7 +142,7 @@ mod tests {
         ] {
             let rule = Rule::new(&rule);
             assert!(rule.fault().is_some());
-            assert!(matches!(rule.verdict(&functions, &gpu("gpu-0"), &mut None), Verdict::Unclear(_)));
+            assert!(matches!(asked(&rule, &functions), Verdict::Unclear(_)));
         }
     }
 }

@@ -245,6 +245,7 @@ mod tests {
     use tessera_policy::{DeviceState, Layout as Words, PartitionPolicy};
 
     use super::*;
+    use crate::facts::Texts;
     use crate::testing::{desired, gpu, layout, policy};
 
     fn assess(policies: Vec<PartitionPolicy>, layout: &Layout) -> Assessment {
@@ -261,7 +262,9 @@ mod tests {
         now: Option<ReportedDevice>,
         agent: Agent,
     ) -> String {
-        let (_, mut layout) = Layout::new(layout("n", had.into_iter().collect(), now.into_iter().collect())).unwrap();
+        let (_, mut layout) =
+            Layout::new(layout("n", had.into_iter().collect(), now.into_iter().collect()), &mut Texts::default())
+                .unwrap();
         layout.agent = agent;
         let assessment = assess(policies, &layout);
         let said = |pace: &str, to: &DesiredDevice| {
@@ -340,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_node_whose_agent_was_never_heard_of_waits() {
-        let (_, mut layout) = Layout::new(layout("n", vec![], vec![])).unwrap();
+        let (_, mut layout) = Layout::new(layout("n", vec![], vec![]), &mut Texts::default()).unwrap();
         layout.agent = Agent::Silent;
         let assessment = assess(vec![policy("p")], &layout);
         let standing = &assessment.standings["p"];

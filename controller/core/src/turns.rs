@@ -103,6 +103,7 @@ mod tests {
     use tessera_policy::{DeviceId, Failure, PartitionPolicy, PartitionPolicyStatus};
 
     use super::*;
+    use crate::facts::Texts;
     use crate::testing::{id, layout, policy};
 
     /// A node: its name, the version of its NodeLayout, and how far it is.
@@ -144,7 +145,7 @@ mod tests {
             .map(|Node(name, version, _)| {
                 let mut layout = layout(name, Vec::new(), Vec::new());
                 layout.metadata.resource_version = Some((*version).to_owned());
-                Layout::new(layout).unwrap()
+                Layout::new(layout, &mut Texts::default()).unwrap()
             })
             .collect();
         let members: Vec<_> = nodes

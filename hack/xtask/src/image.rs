@@ -129,6 +129,6 @@ mod tests {
     fn an_image_that_is_too_large_is_refused_with_its_size() {
         assert!(check_size("agent", LIMIT).is_ok());
         let refused = check_size("agent", LIMIT + (1 << 19)).unwrap_err().to_string();
-        assert_eq!(refused, "the image holds 30.5 MiB, and may hold 30 MiB");
+        assert_eq!(refused, "the image agent holds 30.5 MiB, and may hold 30 MiB");
     }
 }
