@@ -87,9 +87,12 @@ impl Ground {
                 panic!("{what}: not within {PATIENCE:?}\n{policy:#}\n{}", logs.collect::<Vec<_>>().join("\n---\n"));
             }
             std::thread::sleep(Duration::from_millis(5));
+            // Told to be what it is not: that an entry leaves the spec changes nothing.
             let told = |layout: &&Value| {
-                let devices = layout["spec"]["devices"].as_array().map_or(0, Vec::len);
-                devices > 0 && layout["status"]["observedGeneration"] != layout["metadata"]["generation"]
+                let reported = layout["status"]["devices"].as_array().cloned().unwrap_or_default();
+                let is = |name: &Value| reported.iter().find(|device| device["name"] == *name).map(|is| &is["layout"]);
+                let desired = layout["spec"]["devices"].as_array().into_iter().flatten();
+                desired.into_iter().any(|device| is(&device["name"]) != Some(&device["layout"]))
             };
             let at_once = self.server.list(Resource::NodeLayouts).iter().filter(told).count();
             self.most_at_once = self.most_at_once.max(at_once);

@@ -21,8 +21,10 @@ fn a_policy_is_carried_out_changed_and_withdrawn() {
         let layout = ground.server.get(Resource::NodeLayouts, "", &node).unwrap();
         assert_eq!(layout["metadata"]["ownerReferences"][0]["uid"], format!("uid-{index}"));
     }
-    let events: Vec<_> = ground.server.events().into_iter().map(|(reason, _)| reason).collect();
-    assert!(events.contains(&"Complete".to_owned()), "{events:?}");
+    // The event comes after the status.
+    ground.until("it is told", &[&replica], |ground| {
+        ground.server.events().iter().any(|(reason, _)| reason == "Complete")
+    });
 
     ground.server.edit(Resource::Policies, "", "p", |policy| {
         policy["spec"]["rules"] =
