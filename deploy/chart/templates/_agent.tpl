@@ -59,3 +59,12 @@ written with, and containers start again with it, also after an upgrade or a rol
 tessera-device-plugin
 {{- end -}}
 {{- end }}
+
+{{/* "true" if agents follow the NodeLayout of their node: what is set, else whether the controller is there, which writes them. */}}
+{{- define "tessera.nodeLayouts" -}}
+{{- if kindIs "bool" .Values.nodeLayouts -}}
+{{- if .Values.nodeLayouts -}}true{{- end -}}
+{{- else if .Values.controller.enabled -}}
+true
+{{- end -}}
+{{- end }}

@@ -14,12 +14,12 @@ app.kubernetes.io/component: controller
 {{- end -}}
 {{- end }}
 
-{{/* The names of the drivers that are served, with commas. */}}
+{{/* The drivers that are served, family=name, with commas. */}}
 {{- define "tessera.controller.drivers" -}}
 {{- $names := list -}}
 {{- range $family := list "nvidia" "tpu" -}}
 {{- if include "tessera.serves" (dict "root" $ "family" $family) -}}
-{{- $names = append $names (get $.Values.drivers $family).name -}}
+{{- $names = append $names (printf "%s=%s" $family (get $.Values.drivers $family).name) -}}
 {{- end -}}
 {{- end -}}
 {{ join "," $names }}

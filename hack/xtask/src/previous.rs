@@ -25,7 +25,7 @@ pub(crate) fn build(revision: &str) -> Result<Previous> {
     unpack(&commit, &source)?;
     // Of all revisions, so that each builds no more than differs from the one before.
     let target = directory.join("build");
-    let (hook_target, hook_flags) = simulated_node::hook_target();
+    let (hook_target, hook_flags) = simulated_node::static_target();
     let mut hook = cargo(&source, &target, "tessera-hook");
     hook.args(["--target", &hook_target]).envs(hook_flags.map(|flags| ("RUSTFLAGS", flags)));
     for command in [&mut cargo(&source, &target, "tessera-agent"), &mut hook] {
