@@ -6,8 +6,8 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::thread;
 
 use cluster::{Cluster, Identity, Options};
@@ -22,6 +22,9 @@ const ADDRESS: &str = "10.210.0.1";
 
 /// How the chart says where the webhook is. Nobody routes the addresses of services here.
 const SERVICE: &str = "service:\n        name: tessera-admission\n        namespace: tessera-system\n        path: /validate\n        port: 443\n";
+
+/// Nobody asks the webhook while it is broken on purpose.
+static WHOLE: RwLock<()> = RwLock::new(());
 
 /// A cluster with the chart's admission and two replicas of the webhook. It is told where to find the first.
 struct Ground {
@@ -199,6 +202,7 @@ fn earlier(mut object: Value, version: &str) -> Value {
 #[test]
 fn a_misspelt_config_is_refused_with_a_text_that_names_it() {
     let ground = ground();
+    let _whole = WHOLE.read().unwrap_or_else(PoisonError::into_inner);
     let misspelt = || json!([vfio(json!({})), vfio(json!({"backendPolicy": "PreferIommuFd"}))]);
     for version in ["v1", "v1beta2", "v1beta1"] {
         for (object, devices) in [
@@ -222,6 +226,7 @@ fn a_misspelt_config_is_refused_with_a_text_that_names_it() {
 #[test]
 fn who_has_nothing_of_ours_to_say_is_not_held_up() {
     let ground = ground();
+    let _whole = WHOLE.read().unwrap_or_else(PoisonError::into_inner);
     let anything = json!([{"opaque": {"driver": "nic.example.com", "parameters": {"any": "thing"}}}]);
     let before = ground.asked();
     ground.ask("default", &claim(anything)).unwrap();
@@ -248,6 +253,7 @@ fn who_has_nothing_of_ours_to_say_is_not_held_up() {
 #[test]
 fn rotations_go_unnoticed_and_what_is_edited_is_healed() {
     let ground = ground();
+    let whole = WHOLE.read().unwrap_or_else(PoisonError::into_inner);
     let over = AtomicBool::new(false);
     let bad = claim(json!([vfio(json!({"backendPolicy": "PreferIommuFd"}))]));
     let asked = thread::scope(|scope| {
@@ -286,6 +292,9 @@ fn rotations_go_unnoticed_and_what_is_edited_is_healed() {
     println!("{asked} calls meanwhile");
     assert!(asked > 5, "{asked}");
 
+    drop(whole);
+
+    let _broken = WHOLE.write().unwrap_or_else(PoisonError::into_inner);
     // As an installer that knows nothing of it would.
     let forget = r#"[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]"#;
     let configuration = ["patch", "validatingwebhookconfiguration", "tessera-admission", "--type=json", "-p", forget];
@@ -305,6 +314,7 @@ fn rotations_go_unnoticed_and_what_is_edited_is_healed() {
 #[test]
 fn what_gives_away_the_node_is_for_namespaces_with_the_label() {
     let ground = ground();
+    let _whole = WHOLE.read().unwrap_or_else(PoisonError::into_inner);
     for namespace in ["tenant", "machines", "almost"] {
         ground.kubectl(&["create", "namespace", namespace]).unwrap();
     }
@@ -365,6 +375,7 @@ fn what_gives_away_the_node_is_for_namespaces_with_the_label() {
 #[test]
 fn the_controller_writes_of_webhooks_whom_to_trust_and_nothing_else() {
     let ground = ground();
+    let _whole = WHOLE.read().unwrap_or_else(PoisonError::into_inner);
     let as_controller = "--kubeconfig=/run/cluster/config/controller.kubeconfig";
     let patch = |name: &str, patch: &str| {
         let arguments =
