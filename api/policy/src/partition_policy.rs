@@ -71,7 +71,7 @@ pub struct Which {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub product: Option<String>,
-    /// An expression over `device`, as in a DeviceClass: `device.attributes["tessera.dev"].model == "H100"`. It sees the
+    /// An expression over `device`, as in a DeviceClass: `device.attributes["tessera.dev"].model.contains("H100")`. It sees the
     /// device as a whole, however it is cut now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 10_240))]

@@ -8,6 +8,7 @@ mod examples;
 mod flags;
 mod installation;
 mod nodes;
+mod policies;
 mod previous;
 mod registered;
 mod rendering;

@@ -43,7 +43,8 @@ fn run_with_all(team: &Team<'_>, name: &str) {
 
 fn agent_pod(node: &SimulatedNode) -> Value {
     let of_node = format!("--field-selector=spec.nodeName={}", node.cluster().node_name());
-    let pods = ["get", "pods", "--namespace", NAMESPACE, "-o", "json", &of_node];
+    let agents = "--selector=app.kubernetes.io/component=agent";
+    let pods = ["get", "pods", "--namespace", NAMESPACE, agents, "-o", "json", &of_node];
     let pods: Value = serde_json::from_str(&node.cluster().kubectl_output(&pods).unwrap()).unwrap();
     pods["items"].as_array().unwrap().first().expect("no agent").clone()
 }

@@ -119,10 +119,12 @@ fn rights_are_given_with_the_flags_that_need_them() {
         ("featureLabels.way=node", Some("name: tessera-agent-feature-labels")),
         ("featureLabels.way=node-feature", Some("resources: [nodefeatures]")),
         ("nodeLayouts=true", Some("name: tessera-agent-node-layouts")),
+        // Not set: the controller is there, which writes them.
+        ("nodeLayouts=null", Some("name: tessera-agent-node-layouts")),
         ("devicePlugin.configMap=mine", Some("name: tessera-agent-config-by-label")),
         ("devicePlugin.configs.shared.version=v1", Some("name: tessera-agent-config-by-label")),
     ] {
-        let rendered = render(&[setting]).unwrap();
+        let rendered = render(&["nodeLayouts=false", setting]).unwrap();
         for right in [
             "name: tessera-agent-feature-labels",
             "resources: [nodefeatures]",
@@ -154,7 +156,8 @@ fn what_is_judged_follows_the_drivers_and_the_values() {
         assert!(render(settings).unwrap().contains(told), "{settings:?}: {told}");
     }
     for (settings, name, there) in [
-        (&[][..], "configs.admission.tessera.dev", false),
+        (&[][..], "configs.admission.tessera.dev", true),
+        (&["controller.enabled=false"], "configs.admission.tessera.dev", false),
         (&["admission.webhook.enabled=false"], "kind: Secret", false),
         (&[webhook], "configs.admission.tessera.dev", true),
         (&[webhook, "admission.webhook.exemptNamespaces=null"], "namespaceSelector:", false),
