@@ -1,16 +1,6 @@
 {{/* "true" if the webhook is part of the release: what is set, else whether the controller is, whose pods serve it. */}}
 {{- define "tessera.admission.webhook" -}}
-{{- if kindIs "bool" .Values.admission.webhook.enabled -}}
-{{- if .Values.admission.webhook.enabled -}}true{{- end -}}
-{{- else if dig "enabled" false (.Values.controller | default dict) -}}
-true
-{{- end -}}
-{{- end }}
-
-{{/* What tells the controller's pods from others. */}}
-{{- define "tessera.admission.selector" -}}
-app.kubernetes.io/name: tessera
-app.kubernetes.io/component: controller
+{{- include "tessera.controller.or" (dict "root" . "set" .Values.admission.webhook.enabled) -}}
 {{- end }}
 
 {{/* Where the webhook is, in a ValidatingWebhookConfiguration. The CA is written by the controller. */}}

@@ -62,9 +62,5 @@ tessera-device-plugin
 
 {{/* "true" if agents follow the NodeLayout of their node: what is set, else whether the controller is there, which writes them. */}}
 {{- define "tessera.nodeLayouts" -}}
-{{- if kindIs "bool" .Values.nodeLayouts -}}
-{{- if .Values.nodeLayouts -}}true{{- end -}}
-{{- else if .Values.controller.enabled -}}
-true
-{{- end -}}
+{{- include "tessera.controller.or" (dict "root" . "set" .Values.nodeLayouts) -}}
 {{- end }}

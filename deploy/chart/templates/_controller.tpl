@@ -24,3 +24,12 @@ app.kubernetes.io/component: controller
 {{- end -}}
 {{ join "," $names }}
 {{- end }}
+
+{{/* "true" if what needs the controller is there: what is set, else whether the controller is. */}}
+{{- define "tessera.controller.or" -}}
+{{- if kindIs "bool" .set -}}
+{{- if .set -}}true{{- end -}}
+{{- else if .root.Values.controller.enabled -}}
+true
+{{- end -}}
+{{- end }}
