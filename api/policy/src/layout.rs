@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.whole), has(self.dynamic), has(self.partitions), has(self.shares)].filter(x, x).size() == 1",
-    "message": "exactly one of whole, dynamic, partitions and shares must be set",
+    "rule": "[has(self.whole), has(self.dynamic), has(self.partitions), has(self.shares), has(self.domain)].filter(x, x).size() == 1",
+    "message": "exactly one of whole, dynamic, partitions, shares and domain must be set",
 }]))]
 pub struct Layout {
     /// As a whole, for one claim or pod at a time, and never cut.
@@ -24,6 +24,10 @@ pub struct Layout {
     /// As a whole, for several claims or pods at a time, which take turns (time-slicing).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
+    /// Together with all others of its fabric domain, on all its nodes, for one claim at a time. By itself the device is not
+    /// offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Anything>,
 }
 
 /// A layout that has nothing to be said of.
@@ -78,25 +82,34 @@ impl Layout {
         Self { shares: Some(Shares { count }), ..Self::default() }
     }
 
+    /// Together with all others of its fabric domain.
+    pub fn domain() -> Self {
+        Self { domain: Some(Anything {}), ..Self::default() }
+    }
+
     /// Whether it says one thing, as the schema demands of what is stored.
     ///
     /// # Errors
     /// A text for whoever wrote it.
     pub fn validate(&self) -> Result<(), String> {
-        let set = [self.whole.is_some(), self.dynamic.is_some(), self.partitions.is_some(), self.shares.is_some()];
+        let Self { whole, dynamic, partitions, shares, domain } = self;
+        let set = [whole.is_some(), dynamic.is_some(), partitions.is_some(), shares.is_some(), domain.is_some()];
         match set.into_iter().filter(|set| *set).count() {
             1 => Ok(()),
-            number => Err(format!("{number} of whole, dynamic, partitions and shares are set; exactly one must be")),
+            number => {
+                Err(format!("{number} of whole, dynamic, partitions, shares and domain are set; exactly one must be"))
+            }
         }
     }
 }
 
-/// As a person would say it: `whole`, `dynamic`, `7x1g.10gb`, `3g.40gb+4g.40gb`, `4 shares`.
+/// As a person would say it: `whole`, `dynamic`, `7x1g.10gb`, `3g.40gb+4g.40gb`, `4 shares`, `domain`.
 impl std::fmt::Display for Layout {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self { whole: Some(_), .. } => formatter.write_str("whole"),
             Self { dynamic: Some(_), .. } => formatter.write_str("dynamic"),
+            Self { domain: Some(_), .. } => formatter.write_str("domain"),
             Self { shares: Some(shares), .. } => write!(formatter, "{} shares", shares.count),
             Self { partitions: Some(mix), .. } => {
                 let one = |Mix { profile, count }: &Mix| match count {
@@ -122,6 +135,7 @@ mod tests {
             (Layout::partitions([("1g.10gb", 7)]), "7x1g.10gb"),
             (Layout::partitions([("3g.40gb", 1), ("4g.40gb", 1)]), "3g.40gb, 4g.40gb"),
             (Layout::shares(4), "4 shares"),
+            (Layout::domain(), "domain"),
         ] {
             assert_eq!(layout.validate(), Ok(()));
             assert_eq!(layout.to_string(), text);

@@ -20,7 +20,7 @@ use kube_core::CustomResourceExt;
 
 pub use layout::{Anything, Layout, Mix, Shares};
 pub use node_layout::{
-    DesiredDevice, DeviceId, DeviceState, NodeLayout, NodeLayoutSpec, NodeLayoutStatus, ReportedDevice,
+    DesiredDevice, DeviceId, DeviceState, Domain, NodeLayout, NodeLayoutSpec, NodeLayoutStatus, ReportedDevice,
 };
 pub use partition_policy::{
     Deadline, Drain, Failure, Order, PartitionPolicy, PartitionPolicySpec, PartitionPolicyStatus, Rollout, Rule, Tally,

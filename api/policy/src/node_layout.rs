@@ -92,6 +92,9 @@ pub struct ReportedDevice {
     /// The profiles of the parts that it can have, smallest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
+    /// The fabric domain that it lies in, where that spans nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
     /// What it is offered as now. Nothing: as the agent was told at its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
@@ -106,6 +109,17 @@ pub struct ReportedDevice {
     /// Who is waited for, or what failed and what to do; for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// A fabric domain that spans nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Domain {
+    /// What tells it from others, on all its nodes the same: the value of the attribute `tessera.dev/fabricDomain`.
+    pub name: String,
+    /// How many nodes it has when it is complete, where the hardware says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
 }
 
 /// The schema of an attribute's value.

@@ -53,6 +53,8 @@ pub mod nvidia {
     pub const TYPE_VFIO: &str = "vfio";
     /// The value of [`TYPE`] for a group of GPUs, which NVIDIA's own driver does not have.
     pub const TYPE_GROUP: &str = "group";
+    /// The value of [`TYPE`] for all GPUs of a fabric domain that spans nodes, which NVIDIA's own driver does not have.
+    pub const TYPE_DOMAIN: &str = "domain";
 }
 
 /// What Google's own DRA driver publishes, by the same names, and what it does not know.
@@ -91,6 +93,8 @@ pub mod google {
     pub const TYPE_CHIP: &str = "chip";
     /// The value of [`TYPE`] for several.
     pub const TYPE_GROUP: &str = "group";
+    /// The value of [`TYPE`] for all chips of a slice of several hosts.
+    pub const TYPE_DOMAIN: &str = "domain";
 }
 
 /// The portable set: the same meaning on every vendor.
@@ -98,7 +102,8 @@ pub mod portable {
     /// String: who made the accelerator: `nvidia`, `google`.
     pub const VENDOR: &str = "tessera.dev/vendor";
     /// String: what is allocated: [`KIND_GPU`], [`KIND_TPU`], [`KIND_PARTITION`] for a part of an accelerator,
-    /// [`KIND_PASSTHROUGH`] for one without its driver, [`KIND_GROUP`] for several at once.
+    /// [`KIND_PASSTHROUGH`] for one without its driver, [`KIND_GROUP`] for several at once, [`KIND_DOMAIN`] for all of several
+    /// nodes.
     pub const KIND: &str = "tessera.dev/kind";
     /// The value of [`KIND`] for a whole GPU.
     pub const KIND_GPU: &str = "gpu";
@@ -127,6 +132,13 @@ pub mod portable {
     /// `numaNode`.
     pub const GROUP_TIE: &str = "tessera.dev/groupTie";
 
+    /// Int, on domains alone: how many nodes it has.
+    pub const NODES: &str = "tessera.dev/nodes";
+    /// Int, on domains alone: how many accelerators it has, on all nodes.
+    pub const DEVICES: &str = "tessera.dev/devices";
+
     /// The value of [`KIND`] for a group.
     pub const KIND_GROUP: &str = "group";
+    /// The value of [`KIND`] for a fabric domain that spans nodes.
+    pub const KIND_DOMAIN: &str = "domain";
 }

@@ -21,3 +21,6 @@ pub const NVIDIA_GROUP: &str = "group.gpu.nvidia.com";
 
 /// One accelerator of any vendor, or a part of one, that says how much memory it has.
 pub const ANY_ACCELERATOR: &str = "accelerator.tessera.dev";
+
+/// Every fabric domain that is allocated as one, with the accelerators of all its nodes.
+pub const DOMAIN: &str = "domain.tessera.dev";

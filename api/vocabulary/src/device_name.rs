@@ -54,6 +54,14 @@ impl DeviceName {
         Self(format!("group-{size}-{domain:04x}-{bus:02x}-{device:02x}-{function:x}-{checksum:08x}"))
     }
 
+    /// All accelerators of a fabric domain that spans nodes: `domain-rack-7-8a7d86ad` for `Rack.7`. What the API does not take
+    /// in a name is written otherwise, so a checksum over the domain tells it from others that look the same.
+    pub fn domain(domain: &str) -> Self {
+        let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let readable: String = domain.chars().map(letter).take(46).collect();
+        Self(format!("domain-{readable}-{:08x}", crc32fast::hash(domain.as_bytes())))
+    }
+
     /// The name as the API spells it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -125,6 +133,21 @@ mod tests {
         assert_eq!(name.as_str(), "group-2-0000-1b-00-0-491e314c");
         assert_eq!(name.as_str().parse(), Ok(name.clone()));
         assert_ne!(DeviceName::group(&members("0000:1b:00.0 0000:52:00.0")), name);
+    }
+
+    #[test]
+    fn a_domain_is_named_so_that_the_api_takes_it() {
+        let clique = "c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35.32766";
+        for (domain, begins) in [
+            (clique, "domain-c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35-32766-"),
+            ("Rack 7/b", "domain-rack-7-b-"),
+            ("_", "domain----"),
+            (&"x".repeat(200), "domain-xxxxxx"),
+        ] {
+            let name = DeviceName::domain(domain);
+            assert!(name.as_str().starts_with(begins) && name.as_str().parse() == Ok(name.clone()), "{name}");
+        }
+        assert_ne!(DeviceName::domain("a.1"), DeviceName::domain("a-1"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! promise: claims, DeviceClasses and CEL expressions of users rely on it, so it is never renamed.
 
 mod device_name;
+mod domain;
 mod driver_name;
 mod extended_resources;
 mod pci;
@@ -16,6 +17,7 @@ pub mod feature_labels;
 pub mod taints;
 
 pub use device_name::{DeviceName, InvalidDeviceName};
+pub use domain::{domain_label, domain_pool};
 pub use driver_name::{DriverName, InvalidDriverName};
 pub use extended_resources::ExtendedResources;
 pub use pci::{InvalidPciAddress, PciAddress};

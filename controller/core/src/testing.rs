@@ -26,6 +26,7 @@ pub(crate) fn gpu(name: &str) -> ReportedDevice {
         attributes: attributes.map(|(name, value)| (name.to_owned(), value)).into(),
         capacity: [("tessera.dev/memory".to_owned(), "81559Mi".to_owned())].into(),
         profiles: Vec::new(),
+        domain: None,
         layout: None,
         state: DeviceState::Ready,
         attempt: 0,

@@ -202,6 +202,7 @@ mod tests {
             attributes: BTreeMap::new(),
             capacity: BTreeMap::new(),
             profiles: Vec::new(),
+            domain: None,
             layout: None,
             state: DeviceState::Ready,
             attempt: 0,

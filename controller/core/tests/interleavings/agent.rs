@@ -68,6 +68,7 @@ impl Agent {
             attributes: BTreeMap::new(),
             capacity: BTreeMap::new(),
             profiles: Vec::new(),
+            domain: None,
             layout: device.layout.clone(),
             state: device.state,
             attempt: device.attempt,

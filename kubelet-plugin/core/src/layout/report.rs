@@ -31,6 +31,7 @@ pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
         attributes,
         capacity,
         profiles: accelerator.partitioning.as_ref().map(profiles).unwrap_or_default(),
+        domain: None,
         layout: situation.record.and_then(|record| record.layout.said()),
         state: step.state,
         attempt: step.attempt,

@@ -296,6 +296,9 @@ fn resolved(desired: &DesiredDevice, accelerator: &Accelerator) -> Result<Layout
     if !accelerator.has_driver_facts() {
         return Err("user space has it, and nothing else is known of it; give it back to its driver".to_owned());
     }
+    if said.domain.is_some() {
+        return Err("this agent offers no fabric domains".to_owned());
+    }
     if let Some(mix) = &said.partitions {
         let slots = places(may_be_cut()?, mix).map_err(|error| error.to_string())?;
         return Ok(Layout::Partitions { mix: mix.clone(), slots });
