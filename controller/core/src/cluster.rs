@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_policy::{NodeLayout, PartitionPolicy};
 
 use crate::assignment::{Conflict, Unclear};
+use crate::census::{Census, Censuses};
 use crate::expression::{Functions, deep};
 use crate::facts::Texts;
 use crate::node::{Layout, Node};
@@ -22,6 +23,11 @@ pub struct Cluster {
     /// What follows of each node by itself; those in `stale` have to be made anew.
     assessments: BTreeMap<NodeName, Assessment>,
     stale: BTreeSet<NodeName>,
+    /// What follows of all of them together.
+    censuses: Censuses,
+    /// The nodes about which something may have to be written though they have no turn: those that have changed, and those about
+    /// which something was to be written before.
+    open: BTreeSet<NodeName>,
     texts: Texts,
 }
 
@@ -35,6 +41,8 @@ impl Default for Cluster {
             layouts_seen: Revision::default(),
             assessments: BTreeMap::new(),
             stale: BTreeSet::new(),
+            censuses: Censuses::default(),
+            open: BTreeSet::new(),
             texts: Texts::default(),
         }
     }
@@ -44,15 +52,17 @@ impl Cluster {
     /// A policy is there, or was changed. What is older than what is known is let pass: watches and answers overtake each
     /// other.
     pub fn policy(&mut self, policy: PartitionPolicy) {
-        let Some(policy) = Policy::new(policy) else { return };
-        let known = self.policies.get(&policy.name);
-        if known.is_some_and(|known| known.revision > policy.revision) {
-            return;
+        let revision = Revision::read(policy.metadata.resource_version.as_deref());
+        match policy.metadata.name.as_deref().and_then(|name| self.policies.get_mut(name)) {
+            Some(known) if known.revision > revision => {}
+            // Its status is told again and again, and expressions are compiled once.
+            Some(known) if known.says_what(&policy) => known.renew(policy),
+            _ => {
+                let Some(policy) = Policy::new(policy) else { return };
+                self.stale.extend(self.nodes.keys().cloned());
+                self.policies.insert(policy.name.clone(), policy);
+            }
         }
-        if !known.is_some_and(|known| known.says_what(&policy)) {
-            self.stale.extend(self.nodes.keys().cloned());
-        }
-        self.policies.insert(policy.name.clone(), policy);
     }
 
     /// A policy is there and says what nobody here can read. What follows it stays as it is, and what was read of it before
@@ -162,17 +172,24 @@ impl Cluster {
 
     fn assess_stale(&mut self) {
         for name in std::mem::take(&mut self.stale) {
-            match self.nodes.get(&name) {
-                None => drop(self.assessments.remove(&name)),
-                Some(node) => {
-                    // A NodeLayout of an earlier node of this name says nothing about this one.
-                    let own = |layout: &&Layout| layout.owner.as_ref().is_none_or(|owner| *owner == node.uid);
-                    let layout = self.layouts.get(&name).filter(own);
-                    let assessment = Assessment::new(&name, node, layout, &self.policies, &self.functions);
-                    self.assessments.insert(name, assessment);
-                }
+            if let Some(before) = self.assessments.remove(&name) {
+                self.censuses.leave(&name, &before);
             }
+            if let Some(assessment) = self.assessed(&name) {
+                self.censuses.enter(&name, &assessment);
+                self.assessments.insert(name.clone(), assessment);
+            }
+            self.open.insert(name);
         }
+    }
+
+    /// What follows of a node by itself.
+    pub(crate) fn assessed(&self, name: &NodeName) -> Option<Assessment> {
+        let node = self.nodes.get(name)?;
+        // A NodeLayout of an earlier node of this name says nothing about this one.
+        let own = |layout: &&Layout| layout.owner.as_ref().is_none_or(|owner| *owner == node.uid);
+        let layout = self.layouts.get(name).filter(own);
+        Some(Assessment::new(name, node, layout, &self.policies, &self.functions))
     }
 
     pub(crate) fn policies(&self) -> &BTreeMap<PolicyName, Policy> {
@@ -195,17 +212,34 @@ impl Cluster {
         &self.assessments
     }
 
+    pub(crate) fn census(&self, policy: &PolicyName) -> &Census {
+        self.censuses.of(policy)
+    }
+
+    pub(crate) fn censuses(&self) -> &BTreeMap<PolicyName, Census> {
+        self.censuses.all()
+    }
+
+    pub(crate) fn open(&self) -> &BTreeSet<NodeName> {
+        &self.open
+    }
+
+    pub(crate) fn leave_open(&mut self, nodes: BTreeSet<NodeName>) {
+        self.open = nodes;
+    }
+
     /// The first device that follows another policy, with its node, and how many there are.
     pub(crate) fn conflicts(&self, policy: &Policy) -> Option<(&NodeName, &Conflict, usize)> {
-        let all =
-            self.assessments.iter().flat_map(|(node, of)| of.conflicts.iter().map(move |conflict| (node, conflict)));
-        let mut ours = all.filter(|(_, conflict)| conflict.policy == policy.name);
-        let (node, conflict) = ours.next()?;
-        Some((node, conflict, 1 + ours.count()))
+        let census = self.census(&policy.name);
+        let node = census.conflicted.first()?;
+        let conflicts = &self.assessments.get(node)?.conflicts;
+        let conflict = conflicts.iter().find(|conflict| conflict.policy == policy.name)?;
+        Some((node, conflict, census.conflicts))
     }
 
     /// The first device of which a rule does not say whether it is about it, with its node.
     pub(crate) fn unclear(&self, policy: &Policy) -> Option<(&NodeName, &Unclear)> {
-        self.assessments.iter().find_map(|(node, of)| Some((node, of.unclear.get(&policy.name)?)))
+        let node = self.census(&policy.name).unclear.first()?;
+        Some((node, self.assessments.get(node)?.unclear.get(&policy.name)?))
     }
 }

@@ -1,21 +1,19 @@
 //! What is to be written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use tessera_policy::FINALIZER;
 
+use crate::census::Census;
 use crate::cluster::Cluster;
 use crate::node::Layout;
 use crate::policy::Policy;
-use crate::turns::{self, Layouts, Member};
+use crate::turns::{self, Layouts};
 use crate::{NodeName, PolicyName, Write, status};
 
-/// The nodes of each policy.
-type Members<'a> = BTreeMap<&'a str, Vec<Member<'a>>>;
-
 /// Who may be changed.
-struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// By node: the turns that are stored.
     turns: BTreeMap<&'a str, Vec<Stored<'a>>>,
     /// Of each policy that is gone though devices still follow it, the one node that may be changed: nobody says how many
@@ -38,29 +36,26 @@ impl Cluster {
     /// stored. `now` is the time of transitions in conditions.
     pub fn decide(&mut self, now: Timestamp) -> Vec<Write> {
         self.assess();
-        let members = self.members();
         let policies = self.policies().values();
-        let mut writes: Vec<_> = policies.filter_map(|policy| self.of_policy(policy, &members, now)).collect();
-        let given = self.given(&members);
-        let without_node = self.layouts().keys().filter(|name| !self.nodes().contains_key(*name));
-        writes.extend(self.nodes().keys().chain(without_node).filter_map(|name| self.of_node(name, &given)));
-        writes
+        let of_policies: Vec<_> =
+            policies.filter_map(|policy| self.of_policy(policy, self.census(&policy.name), now)).collect();
+        let given = self.given();
+        let concerned = self.concerned(&given).into_iter();
+        let of_nodes: Vec<_> = concerned.filter_map(|name| Some((name.clone(), self.of_node(name, &given)?))).collect();
+        // Until what was decided is seen to be done, it is decided again.
+        let (open, of_nodes): (BTreeSet<_>, Vec<_>) = of_nodes.into_iter().unzip();
+        self.leave_open(open);
+        of_policies.into_iter().chain(of_nodes).collect()
     }
 
-    fn members(&self) -> Members<'_> {
-        let mut members = Members::new();
-        for (node, assessment) in self.assessments() {
-            for (policy, standing) in &assessment.standings {
-                let member = Member { node, standing, layout: self.layouts().get(node) };
-                members.entry(policy.as_ref()).or_default().push(member);
-            }
-        }
-        members
+    /// The nodes about which something may have to be written: what is to be done about one without a turn follows of itself
+    /// alone, and it is open if it has changed.
+    fn concerned<'a>(&'a self, given: &Given<'a>) -> BTreeSet<&'a NodeName> {
+        let with_turn = given.turns.keys().filter_map(|name| Some(self.layouts().get_key_value(*name)?.0));
+        self.open().iter().chain(with_turn).chain(given.forgotten.values().copied()).collect()
     }
 
-    fn of_policy(&self, policy: &Policy, members: &Members<'_>, now: Timestamp) -> Option<Write> {
-        let members = of(members, &policy.name);
-        let has_devices = members.iter().any(|member| member.standing.devices > 0);
+    pub(crate) fn of_policy(&self, policy: &Policy, census: &Census, now: Timestamp) -> Option<Write> {
         let finalizers = |finalizers: Vec<String>| Write::Finalizers {
             policy: policy.name.clone(),
             resource_version: policy.resource_version.clone(),
@@ -69,14 +64,15 @@ impl Cluster {
         let others = || policy.finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
         match (policy.withdrawn, policy.is_finalized()) {
             (false, false) => return Some(finalizers(others().chain([FINALIZER.to_owned()]).collect())),
-            (true, true) if !has_devices => return Some(finalizers(others().collect())),
+            (true, true) if census.about == 0 => return Some(finalizers(others().collect())),
             // Somebody else keeps it, and may do so for long.
             (true, false) => return None,
             (_, true) => {}
         }
-        let turns = turns::next(policy, members, Layouts { all: self.layouts(), seen: self.layouts_seen() });
+        let turns = turns::next(policy, census, Layouts { all: self.layouts(), seen: self.layouts_seen() });
         let (conflicts, unclear) = (self.conflicts(policy), self.unclear(policy));
-        let status = status::status(&status::Told { policy, members, conflicts, unclear }, turns, now);
+        let told = status::Told { policy, census, assessments: self.assessments(), conflicts, unclear };
+        let status = status::status(&told, turns, now);
         (status != policy.status).then(|| {
             let (before, news) = (&policy.status, status::news(&policy.status, &status));
             let is_seen = before.observed_generation == status.observed_generation;
@@ -90,25 +86,23 @@ impl Cluster {
         })
     }
 
-    fn given<'a>(&'a self, members: &Members<'a>) -> Given<'a> {
+    pub(crate) fn given(&self) -> Given<'_> {
         let mut turns: BTreeMap<&str, Vec<Stored<'_>>> = BTreeMap::new();
         for policy in self.policies().values() {
-            let held = !turns::may_begin(policy, of(members, &policy.name));
+            let held = !turns::may_begin(policy, self.census(&policy.name));
             for turn in &policy.status.turns {
                 let stored = Stored { policy: &policy.name, resource_version: &turn.resource_version, held };
                 turns.entry(&turn.node).or_default().push(stored);
             }
         }
-        let gone = members.iter().filter(|(policy, _)| !self.policies().contains_key(**policy));
-        let forgotten = gone.filter_map(|(policy, members)| {
-            let in_flight = members.iter().find(|member| member.standing.in_flight.is_some());
-            let next = in_flight.or_else(|| members.iter().find(|member| member.standing.pending > 0))?;
-            Some((*policy, next.node))
+        let gone = self.censuses().iter().filter(|(policy, _)| !self.policies().contains_key(*policy));
+        let forgotten = gone.filter_map(|(policy, census)| {
+            Some((policy.as_ref(), census.in_flight.first().or_else(|| census.pending.first())?))
         });
         Given { turns, forgotten: forgotten.collect() }
     }
 
-    fn of_node(&self, name: &NodeName, given: &Given<'_>) -> Option<Write> {
+    pub(crate) fn of_node(&self, name: &NodeName, given: &Given<'_>) -> Option<Write> {
         let node = self.nodes().get(name);
         let Some(layout) = self.layouts().get(name) else {
             let uid = node?.uid.clone();
@@ -141,10 +135,6 @@ impl Cluster {
         let unused = turns.iter().any(|turn| !in_flight(turn.policy));
         unused.then(|| Write::Fence { node: name.clone(), resource_version })
     }
-}
-
-fn of<'a, 'b>(members: &'b Members<'a>, policy: &PolicyName) -> &'b [Member<'a>] {
-    members.get(policy.as_ref()).map_or(&[], Vec::as_slice)
 }
 
 fn delete(node: &NodeName, layout: &Layout, gone: Option<String>) -> Write {

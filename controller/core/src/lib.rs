@@ -4,8 +4,9 @@
 //! ([`Cluster::decide`]). The same view gives the same writes, whoever made it: nothing is remembered but what is in objects.
 //!
 //! Of each node by itself follow who has which device (`assignment.rs`), how far it is (`progress.rs`) and what would
-//! have to be changed (`standing.rs`); these are kept until something of the node changes. Of all nodes together follow
-//! whose turn it is (`turns.rs`) and how far a policy is (`status.rs`).
+//! have to be changed (`standing.rs`); these are kept until something of the node changes. Of all nodes together, which are
+//! counted as they change (`census.rs`), follow whose turn it is (`turns.rs`) and how far a policy is (`status.rs`). So a decision costs
+//! what has changed and what is under way, and not what there is; `from_scratch.rs` holds that it comes to the same.
 //!
 //! **No more nodes than a policy allows are ever changing, whatever controllers know or do not know.** A node is changed
 //! only when it is named in [`PartitionPolicyStatus::turns`](tessera_policy::PartitionPolicyStatus::turns), and these are written under the
@@ -15,10 +16,13 @@
 //! on ([`Write::Fence`]).
 
 mod assignment;
+mod census;
 mod cluster;
 mod decide;
 mod expression;
 mod facts;
+#[cfg(test)]
+mod from_scratch;
 mod names;
 mod node;
 mod policy;

@@ -2,7 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube_core::{Selector, SelectorExt};
-use tessera_policy::{FINALIZER, Failure, PartitionPolicy, PartitionPolicySpec, PartitionPolicyStatus, Rollout};
+use tessera_policy::{FINALIZER, PartitionPolicy, PartitionPolicySpec, PartitionPolicyStatus, Rollout};
 
 use crate::node::Node;
 use crate::rule::Rule;
@@ -25,8 +25,8 @@ pub(crate) struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) rollout: Rollout,
     pub(crate) status: PartitionPolicyStatus,
-    /// To see whether what comes later says anything else.
-    spec: PartitionPolicySpec,
+    /// To see whether what comes later says anything else. `None` if nobody here can read it.
+    spec: Option<PartitionPolicySpec>,
 }
 
 impl Policy {
@@ -47,7 +47,7 @@ impl Policy {
             rules: spec.rules.iter().map(Rule::new).collect(),
             rollout: spec.rollout.clone(),
             status: policy.status.unwrap_or_default(),
-            spec,
+            spec: Some(spec),
         })
     }
 
@@ -55,13 +55,26 @@ impl Policy {
     pub(crate) fn unreadable(metadata: ObjectMeta, error: &str) -> Option<Self> {
         let spec = PartitionPolicySpec { node_selector: None, rules: Vec::new(), rollout: Rollout::default() };
         let selector = Err(format!("it cannot be read: {error}"));
-        Some(Self { selector, ..Self::new(PartitionPolicy { metadata, spec, status: None })? })
+        Some(Self { selector, spec: None, ..Self::new(PartitionPolicy { metadata, spec, status: None })? })
     }
 
-    /// Whether the two mean the same for every node.
-    pub(crate) fn says_what(&self, other: &Self) -> bool {
-        (&self.spec, self.withdrawn, &self.uid, self.created)
-            == (&other.spec, other.withdrawn, &other.uid, other.created)
+    /// Whether it means for every node what this object says.
+    pub(crate) fn says_what(&self, policy: &PartitionPolicy) -> bool {
+        let metadata = &policy.metadata;
+        self.spec.as_ref() == Some(&policy.spec)
+            && self.withdrawn == metadata.deletion_timestamp.is_some()
+            && self.uid == metadata.uid.as_deref().unwrap_or_default()
+            && self.created == metadata.creation_timestamp.as_ref().map(|time| time.0)
+    }
+
+    /// Takes what else there is of an object that says the same.
+    pub(crate) fn renew(&mut self, policy: PartitionPolicy) {
+        let metadata = policy.metadata;
+        self.generation = metadata.generation;
+        self.revision = Revision::read(metadata.resource_version.as_deref());
+        self.resource_version = metadata.resource_version.unwrap_or_default();
+        self.finalizers = metadata.finalizers.unwrap_or_default();
+        self.status = policy.status.unwrap_or_default();
     }
 
     /// Older ones come first.
@@ -113,11 +126,6 @@ impl Policy {
 /// What is wrong with a rule, counted as a person does.
 pub(crate) fn rule_fault(index: usize, error: &str, therefore: &str) -> String {
     format!("rule {}: {error}; {therefore}, and no layout is changed because of it", index + 1)
-}
-
-/// In the order of nodes, then of devices.
-pub(crate) fn by_node(one: &Failure, other: &Failure) -> std::cmp::Ordering {
-    (&one.node, &one.device).cmp(&(&other.node, &other.device))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! How far a policy is, for people and for whoever waits for it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use tessera_policy::{Failure, PartitionPolicyStatus, Tally, Turn};
 
 use crate::NodeName;
 use crate::assignment::{Conflict, Unclear};
-use crate::policy::{Policy, by_node, rule_fault};
-use crate::turns::{Member, failed};
+use crate::census::Census;
+use crate::policy::{Policy, rule_fault};
+use crate::standing::{Assessment, Standing};
 
 /// So many failures are named.
 const FAILURES: usize = 10;
@@ -22,20 +25,26 @@ const READY: &str = "Ready";
 /// What a status is made of.
 pub(crate) struct Told<'a> {
     pub(crate) policy: &'a Policy,
-    pub(crate) members: &'a [Member<'a>],
+    pub(crate) census: &'a Census,
+    pub(crate) assessments: &'a BTreeMap<NodeName, Assessment>,
     pub(crate) conflicts: Option<(&'a NodeName, &'a Conflict, usize)>,
     pub(crate) unclear: Option<(&'a NodeName, &'a Unclear)>,
 }
 
+impl<'a> Told<'a> {
+    /// How far these nodes are.
+    fn standings(&self, nodes: &'a BTreeSet<NodeName>) -> impl Iterator<Item = (&'a NodeName, &'a Standing)> {
+        let standing = |node| self.assessments.get(node)?.standings.get(&self.policy.name);
+        nodes.iter().filter_map(move |node| Some((node, standing(node)?)))
+    }
+}
+
 /// The status of a policy with these turns. A condition keeps the time at which it became what it is.
 pub(crate) fn status(told: &Told<'_>, turns: Vec<Turn>, now: Timestamp) -> PartitionPolicyStatus {
-    let members = told.members;
-    let nodes = tally(members);
-    let devices = members.iter().map(|member| member.standing.devices).sum();
-    let mut failures: Vec<Failure> =
-        members.iter().flat_map(|member| member.standing.failures.iter().cloned()).collect();
-    failures.sort_by(by_node);
-    failures.truncate(FAILURES);
+    let Census { tally: nodes, devices, .. } = *told.census;
+    // By node, and of each node by device.
+    let failures = told.standings(&told.census.failed).flat_map(|(_, standing)| standing.failures.iter().cloned());
+    let failures: Vec<Failure> = failures.take(FAILURES).collect();
     let said = [ready(told, nodes, devices, &failures), conflicted(told), stopped(told)];
     let conditions = said.map(|said| said.since(&told.policy.status.conditions, told.policy.generation, now)).into();
     PartitionPolicyStatus { observed_generation: told.policy.generation, nodes, devices, turns, failures, conditions }
@@ -50,26 +59,6 @@ pub(crate) fn news(before: &PartitionPolicyStatus, after: &PartitionPolicyStatus
         })
     };
     after.conditions.iter().filter(is_news).cloned().collect()
-}
-
-fn tally(members: &[Member<'_>]) -> Tally {
-    let mut tally = Tally::default();
-    for standing in members.iter().map(|member| member.standing) {
-        let of = if standing.in_flight.is_some() {
-            &mut tally.changing
-        } else if !standing.failures.is_empty() {
-            &mut tally.failed
-        } else if standing.pending > 0 || standing.silent {
-            &mut tally.waiting
-        } else if standing.devices > 0 {
-            &mut tally.ready
-        } else {
-            continue;
-        };
-        *of += 1;
-        tally.matched += 1;
-    }
-    tally
 }
 
 /// A condition without its time.
@@ -101,8 +90,8 @@ impl Said {
 
 fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> Said {
     let said = |status, reason, message| Said { type_: READY, status, reason, message };
-    let (policy, members) = (told.policy, told.members);
-    let rest = rest(members);
+    let policy = told.policy;
+    let rest = rest(told);
     if policy.withdrawn {
         let message = format!(
             "{} of {} are given back before the policy goes{rest}",
@@ -148,42 +137,38 @@ fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> S
     if policy.rollout.paused && nodes.changing == 0 {
         return said(false, "Paused", format!("{ready}; rollout.paused is set{rest}"));
     }
-    let silent: Vec<_> =
-        members.iter().filter(|member| member.standing.silent).map(|member| member.node.as_ref()).collect();
+    let silent = &told.census.silent;
     if !silent.is_empty() && u32::try_from(silent.len()) == Ok(open) {
         let advice = "see whether tessera-agent runs there, or select nodes that have one";
         return said(
             false,
             "Waiting",
-            format!("{ready}; nothing was heard yet from the agents of {}: {advice}", listed(&silent)),
+            format!(
+                "{ready}; nothing was heard yet from the agents of {}: {advice}",
+                listed(silent.iter(), silent.len())
+            ),
         );
     }
     said(false, "RollingOut", format!("{ready}{rest}"))
 }
 
 /// What is under way and what has to be waited for: `; changing: n1 (gpu-0: 2 pods), n2; 3 wait for their turn`.
-fn rest(members: &[Member<'_>]) -> String {
+fn rest(told: &Told<'_>) -> String {
+    let Census { in_flight, silent, to_come, .. } = told.census;
     let mut text = String::new();
-    let changing: Vec<_> = members
-        .iter()
-        .filter_map(|member| {
-            let (device, message) = member.standing.in_flight.as_ref()?;
+    if !in_flight.is_empty() {
+        let changing = told.standings(in_flight).filter_map(|(node, standing)| {
+            let (device, message) = standing.in_flight.as_ref()?;
             let said = if message.is_empty() { String::new() } else { format!(" ({}: {message})", device.name) };
-            Some(format!("{}{said}", member.node))
-        })
-        .collect();
-    if !changing.is_empty() {
-        text.push_str(&format!("; changing: {}", listed(&changing)));
+            Some(format!("{node}{said}"))
+        });
+        text.push_str(&format!("; changing: {}", listed(changing, in_flight.len())));
     }
-    let waits = |member: &&Member<'_>| member.standing.in_flight.is_none() && member.standing.pending > 0;
-    let waiting = members.iter().filter(waits).count();
-    if waiting > 0 {
-        text.push_str(&format!("; {waiting} to come"));
+    if *to_come > 0 {
+        text.push_str(&format!("; {to_come} to come"));
     }
-    let silent: Vec<_> =
-        members.iter().filter(|member| member.standing.silent).map(|member| member.node.as_ref()).collect();
     if !silent.is_empty() {
-        text.push_str(&format!("; nothing was heard yet from the agents of {}", listed(&silent)));
+        text.push_str(&format!("; nothing was heard yet from the agents of {}", listed(silent.iter(), silent.len())));
     }
     text
 }
@@ -205,7 +190,7 @@ fn conflicted(told: &Told<'_>) -> Said {
 
 fn stopped(told: &Told<'_>) -> Said {
     let said = |status, reason, message| Said { type_: "Stopped", status, reason, message };
-    let number = failed(told.members);
+    let number = told.census.failed.len();
     let rollout = &told.policy.rollout;
     if rollout.paused {
         said(true, "Paused", "rollout.paused is set: what has begun ends, and no further node is begun".to_owned())
@@ -226,9 +211,10 @@ fn count(number: u32, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
-fn listed(names: &[impl AsRef<str>]) -> String {
-    let first: Vec<_> = names.iter().take(NAMES).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(NAMES);
+/// The first of so many.
+fn listed(names: impl Iterator<Item = impl ToString>, number: usize) -> String {
+    let first: Vec<_> = names.take(NAMES).map(|name| name.to_string()).collect();
+    let more = number.saturating_sub(NAMES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", first.join(", "))
 }

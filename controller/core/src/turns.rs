@@ -2,23 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tessera_policy::{Order, Turn};
+use tessera_policy::Turn;
 
+use crate::census::Census;
 use crate::node::Layout;
 use crate::policy::Policy;
-use crate::standing::Standing;
 use crate::{NodeName, Revision};
 
 /// So many turns fit into a status, whatever the policy allows.
 const AT_MOST: usize = 512;
-
-/// A node that a policy is about.
-#[derive(Clone, Copy)]
-pub(crate) struct Member<'a> {
-    pub(crate) node: &'a NodeName,
-    pub(crate) standing: &'a Standing,
-    pub(crate) layout: Option<&'a Layout>,
-}
 
 /// The NodeLayouts, and how far their watch has come.
 #[derive(Clone, Copy)]
@@ -28,45 +20,34 @@ pub(crate) struct Layouts<'a> {
 }
 
 /// Whether a policy begins anything at all.
-pub(crate) fn may_begin(policy: &Policy, members: &[Member<'_>]) -> bool {
-    !policy.rollout.paused && policy.is_finalized() && !policy.is_stopped_by(failed(members))
-}
-
-/// On how many nodes something failed.
-pub(crate) fn failed(members: &[Member<'_>]) -> usize {
-    members.iter().filter(|member| !member.standing.failures.is_empty()).count()
+pub(crate) fn may_begin(policy: &Policy, census: &Census) -> bool {
+    !policy.rollout.paused && policy.is_finalized() && !policy.is_stopped_by(census.failed.len())
 }
 
 /// The turns as they should be, by the name of the node.
-pub(crate) fn next(policy: &Policy, members: &[Member<'_>], layouts: Layouts<'_>) -> Vec<Turn> {
-    let begins = may_begin(policy, members);
-    let by_name: BTreeMap<&str, &Member<'_>> = members.iter().map(|member| (member.node.as_ref(), member)).collect();
+pub(crate) fn next(policy: &Policy, census: &Census, layouts: Layouts<'_>) -> Vec<Turn> {
+    let begins = may_begin(policy, census);
     let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
     for turn in &policy.status.turns {
-        if !is_over(turn, by_name.get(turn.node.as_str()).copied(), layouts, begins) {
+        if !is_over(turn, census, layouts, begins) {
             turns.insert(&turn.node, turn.clone());
         }
     }
     if !begins {
         return turns.into_values().collect();
     }
-    let in_flight = members.iter().filter(|member| member.standing.in_flight.is_some());
-    let mut busy: BTreeSet<&str> = turns.keys().copied().chain(in_flight.map(|member| member.node.as_ref())).collect();
-    let about = members.iter().filter(|member| member.standing.devices > 0).count();
-    let allowed = policy.max_unavailable(about);
-    for member in in_order(policy.rollout.order, members) {
-        let Some(layout) = member.layout.filter(|layout| !layout.ends) else { continue };
-        let name = member.node.as_ref();
+    let busy: BTreeSet<&str> = turns.keys().copied().chain(census.in_flight.iter().map(AsRef::as_ref)).collect();
+    let room = policy.max_unavailable(census.about).saturating_sub(busy.len());
+    let writable = |name| layouts.all.get(name).filter(|layout: &&Layout| !layout.ends).map(|layout| (name, layout));
+    // What counts already takes no room.
+    let counted = busy.iter().copied().filter(|name| census.pending.contains(*name)).filter_map(writable);
+    let others = census.in_order(policy.rollout.order).map(AsRef::as_ref).filter(|name| !busy.contains(name));
+    for (name, layout) in counted.chain(others.filter_map(writable).take(room)) {
         let holds = turns.get(name).map(|turn| Revision::read(Some(&turn.resource_version)));
-        let is_busy = busy.contains(name);
         // A turn for what is newer than all that is known here was given by somebody who knows more.
-        if holds.is_some_and(|holds| holds >= layout.revision) || (!is_busy && busy.len() >= allowed) {
+        if holds.is_some_and(|holds| holds >= layout.revision) || (holds.is_none() && turns.len() >= AT_MOST) {
             continue;
         }
-        if holds.is_none() && turns.len() >= AT_MOST {
-            continue;
-        }
-        busy.insert(name);
         turns.insert(name, Turn { node: name.to_owned(), resource_version: layout.resource_version.clone() });
     }
     turns.into_values().collect()
@@ -74,36 +55,27 @@ pub(crate) fn next(policy: &Policy, members: &[Member<'_>], layouts: Layouts<'_>
 
 /// Whether a turn is over: its NodeLayout has moved on, and nothing is changing there. Until both are seen, somebody may still
 /// use it or have used it.
-fn is_over(turn: &Turn, member: Option<&Member<'_>>, layouts: Layouts<'_>, begins: bool) -> bool {
+fn is_over(turn: &Turn, census: &Census, layouts: Layouts<'_>, begins: bool) -> bool {
     let given = Revision::read(Some(&turn.resource_version));
     match layouts.all.get(turn.node.as_str()) {
         // The watch tells in order: what it is past and does not have is gone.
         None => layouts.seen >= given,
         Some(layout) => {
-            let in_flight = member.is_some_and(|member| member.standing.in_flight.is_some());
+            let in_flight = census.in_flight.contains(turn.node.as_str());
             // One that was not used before its object moved on keeps its place, and is given anew for what it is now.
-            let wanted = begins && member.is_some_and(|member| member.standing.pending > 0);
+            let wanted = begins && census.pending.contains(turn.node.as_str());
             layout.revision > given && !in_flight && !wanted
         }
     }
 }
 
-/// The nodes on which something is to be changed, those first that are to come first.
-fn in_order<'a, 'b>(order: Order, members: &'b [Member<'a>]) -> Vec<&'b Member<'a>> {
-    let mut waiting: Vec<_> = members.iter().filter(|member| member.standing.pending > 0).collect();
-    match order {
-        Order::LeastUsed => waiting.sort_by_key(|member| (member.standing.used, member.node)),
-        Order::Name => waiting.sort_by_key(|member| member.node),
-    }
-    waiting
-}
-
 #[cfg(test)]
 mod tests {
-    use tessera_policy::{DeviceId, Failure, PartitionPolicy, PartitionPolicyStatus};
+    use tessera_policy::{DeviceId, Failure, Order, PartitionPolicy, PartitionPolicyStatus};
 
     use super::*;
     use crate::facts::Texts;
+    use crate::standing::Standing;
     use crate::testing::{id, layout, policy};
 
     /// A node: its name, the version of its NodeLayout, and how far it is.
@@ -148,14 +120,9 @@ mod tests {
                 Layout::new(layout, &mut Texts::default()).unwrap()
             })
             .collect();
-        let members: Vec<_> = nodes
-            .iter()
-            .map(|Node(name, _, standing)| {
-                let (node, layout) = all.get_key_value(*name).unwrap();
-                Member { node, standing, layout: Some(layout) }
-            })
-            .collect();
-        let turns = next(&policy, &members, Layouts { all: &all, seen: Revision::read(Some(seen)) });
+        let mut census = Census::default();
+        nodes.iter().for_each(|Node(name, _, standing)| census.enter(&(*name).into(), standing));
+        let turns = next(&policy, &census, Layouts { all: &all, seen: Revision::read(Some(seen)) });
         let turns: Vec<_> = turns.iter().map(|turn| format!("{}@{}", turn.node, turn.resource_version)).collect();
         turns.join(" ")
     }
