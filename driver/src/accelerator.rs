@@ -3,7 +3,7 @@ use semver::Version;
 use tessera_vocabulary::attributes::standard;
 use tessera_vocabulary::{DeviceName, PciAddress};
 
-use crate::topology::Links;
+use crate::topology::{Links, SpanningDomain};
 use crate::vendor::{Attributes, Capacities, Unavailable, Vendor};
 use crate::vfio::{Interface, Passthrough};
 use crate::{AcceleratorKind, Host, Made, Partitioning, Placement, Shape, nvidia, tpu};
@@ -167,6 +167,22 @@ impl Accelerator {
     /// When the node lacks what the container needs; the text says what and what to do.
     pub fn container_edits(&self, host: &Host) -> Result<ContainerEdits, Unavailable> {
         self.vendor().container_edits(self.address, host)
+    }
+
+    /// The fabric domain that it lies in, where that spans nodes.
+    pub fn spanning_domain(&self) -> Option<SpanningDomain> {
+        self.vendor().spanning_domain()
+    }
+
+    /// What a container that is granted the whole accelerator must see, together with all others of its domain, on all of
+    /// its nodes.
+    ///
+    /// # Errors
+    /// When the node lacks what the container needs; the text says what and what to do.
+    pub fn member_edits(&self, host: &Host) -> Result<ContainerEdits, Unavailable> {
+        let mut edits = self.container_edits(host)?;
+        edits.append(self.vendor().domain_edits(host));
+        Ok(edits)
     }
 
     /// What a container that is granted a partition of it must see.

@@ -11,6 +11,7 @@ mod islands;
 mod links;
 mod nearest;
 mod place;
+mod spanning;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -21,3 +22,4 @@ pub use grouping::groups;
 pub use links::{Fabric, FabricDomain, Links};
 pub use nearest::nearest;
 pub use place::{FabricKind, Place, places};
+pub use spanning::SpanningDomain;

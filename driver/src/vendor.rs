@@ -4,6 +4,7 @@ use std::fmt;
 use cdi::ContainerEdits;
 use tessera_vocabulary::{DeviceName, PciAddress};
 
+use crate::topology::SpanningDomain;
 use crate::vfio::{Interface, Passthrough};
 use crate::{Accelerator, AcceleratorKind, AttributeValue, Host, Made, Placement, Shape};
 
@@ -69,6 +70,18 @@ pub trait Vendor {
     fn group_attributes(&self, members: &[&Accelerator]) -> Attributes {
         let _ = members;
         Attributes::new()
+    }
+
+    /// The fabric domain that it lies in, where that spans nodes.
+    fn spanning_domain(&self) -> Option<SpanningDomain> {
+        None
+    }
+
+    /// What a container must see besides because it was granted the whole together with all others of its
+    /// [`spanning_domain`](Self::spanning_domain), on all nodes.
+    fn domain_edits(&self, host: &Host) -> ContainerEdits {
+        let _ = host;
+        ContainerEdits::default()
     }
 
     /// The name of a partition. Asked, like all about partitions, only of what has

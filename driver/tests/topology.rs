@@ -4,11 +4,12 @@
 
 use std::fmt::Write;
 
+use cdi::ContainerEdits;
 use simulated_hardware::{FabricState, Machine, Profile};
 use tempfile::TempDir;
 use tessera_driver::nvidia::{Nvidia, Session};
 use tessera_driver::topology::{Fabric, GroupKind, groups, places};
-use tessera_driver::{Accelerator, AttributeValue, Backend, Root};
+use tessera_driver::{Accelerator, AttributeValue, Backend, Host, Root};
 use tessera_vocabulary::attributes::{nvidia, portable, standard};
 use tessera_vocabulary::{PciAddress, capacities};
 
@@ -133,6 +134,29 @@ fn a_fabric_that_is_not_there_yet_ties_nobody() {
     assert!(groups(&accelerators).iter().all(|group| group.kind == GroupKind::NumaNode));
     state(FabricState::Completed).unwrap();
     assert_eq!(listing(&node.accelerators()), whole);
+}
+
+/// Told by the fabric manager, so also of a GPU whose links rest while it is cut.
+#[test]
+fn a_clique_spans_nodes_and_its_members_import_memory_through_a_channel() {
+    let domains = |node: &Node| {
+        let each = node.accelerators().into_iter().map(|one| one.spanning_domain().map(|domain| domain.name.0));
+        each.collect::<Vec<_>>()
+    };
+    assert!(domains(&Node::new("dgx-h100")).iter().all(Option::is_none));
+    let tray = Node::new("gb200");
+    let clique = Some("c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35.32766".to_owned());
+    tray.run("mig 0 on");
+    assert_eq!(domains(&tray), vec![clique; 4]);
+
+    let host = Host::new(Root::new(tray.directory.path(), "/"));
+    let gpu = tray.accelerators().remove(1);
+    let nodes = |edits: ContainerEdits| edits.device_nodes.into_iter().map(|node| node.path).collect::<Vec<_>>();
+    let (alone, member) = (nodes(gpu.container_edits(&host).unwrap()), nodes(gpu.member_edits(&host).unwrap()));
+    let channel = "/dev/nvidia-caps-imex-channels/channel0";
+    assert_eq!(member, [alone.clone(), vec![channel.to_owned()]].concat());
+    std::fs::remove_file(tray.directory.path().join(&channel[1..])).unwrap();
+    assert_eq!(nodes(gpu.member_edits(&host).unwrap()), alone);
 }
 
 #[test]

@@ -247,6 +247,22 @@ fn labels_are_seen_at_the_next_look() {
 }
 
 #[test]
+fn a_slice_that_has_a_name_and_several_hosts_spans_nodes() {
+    let node = Node::new("tpu-v5e");
+    let slice = |topology: &str, slice: Option<&str>| {
+        let settings =
+            Settings { slice: slice.map(str::to_owned), topology: topology.parse().ok(), ..Settings::default() };
+        let found = Tpu::new(node.root(), settings, node.labels.clone()).discover().unwrap();
+        found.accelerators[0].spanning_domain().map(|domain| (domain.name.0, domain.nodes))
+    };
+    let pod = || Some("pod-7");
+    assert_eq!(slice("4x4", pod()), Some(("pod-7".to_owned(), Some(2))));
+    for (topology, name) in [("4x4", None), ("2x4", pod()), ("", pod()), ("3x3", pod())] {
+        assert_eq!(slice(topology, name), None, "{topology}");
+    }
+}
+
+#[test]
 fn a_node_without_tpus_has_none_and_no_trouble() {
     let node = Node::new("dgx-h100");
     assert_eq!(node.discover(), Discovery::default());

@@ -10,6 +10,11 @@ use crate::Host;
 /// nvidia-uvm appears when its module is loaded, nvidia-modeset only with the display stack.
 const COMMON: &[&str] = &["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
 
+/// The channel by which a program imports memory of other nodes' GPUs: the one that NVIDIA's driver makes at its start where
+/// it is told to (its parameter `NVreg_CreateImexChannel0`), and its tools later. The service `nvidia-imex` of each node has
+/// to run beside it.
+const CHANNEL: &str = "/dev/nvidia-caps-imex-channels/channel0";
+
 /// A GPU's device node is not there.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} does not exist; load the driver, or let nvidia-modprobe make the node", .0.display())]
@@ -31,6 +36,11 @@ pub(super) fn for_graphics(host: &Host, address: PciAddress) -> Vec<DeviceNode> 
     names.retain(|name| name.starts_with("card") || name.starts_with("renderD"));
     names.sort();
     names.iter().filter_map(|name| find(host, &format!("/dev/dri/{name}"))).collect()
+}
+
+/// That for memory of other nodes' GPUs, if there is one. Without it programs reach them by the network alone.
+pub(super) fn for_importing(host: &Host) -> Option<DeviceNode> {
+    find(host, CHANNEL)
 }
 
 /// The node in the host's `/dev`, or in that of a container that installs the driver and makes nodes only there.

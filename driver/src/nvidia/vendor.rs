@@ -4,7 +4,8 @@ use cdi::ContainerEdits;
 use tessera_vocabulary::attributes::{nvidia, portable};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
-use super::{Function, Gpu};
+use super::{Function, Gpu, device_nodes};
+use crate::topology::{FabricDomain, SpanningDomain};
 use crate::vfio::{Interface, Passthrough};
 use crate::{
     Accelerator, AcceleratorKind, AttributeValue, Attributes, Capacities, Host, Made, Shape, Unavailable, Vendor,
@@ -67,6 +68,18 @@ impl Vendor for Gpu {
 
     fn group_attributes(&self, _: &[&Accelerator]) -> Attributes {
         Attributes::from([(nvidia::TYPE, nvidia::TYPE_GROUP.into())])
+    }
+
+    /// How many nodes a clique has, nobody tells.
+    fn spanning_domain(&self) -> Option<SpanningDomain> {
+        let name = FabricDomain(self.clique.clone()?);
+        Some(SpanningDomain { name, nodes: None })
+    }
+
+    /// Memory of another node's GPU is imported through a channel.
+    fn domain_edits(&self, host: &Host) -> ContainerEdits {
+        let device_nodes = device_nodes::for_importing(host).into_iter().collect();
+        ContainerEdits { device_nodes, ..ContainerEdits::default() }
     }
 
     fn partition_attributes(&self, whole: Attributes, shape: &Shape, made: Option<&Made>) -> Attributes {

@@ -3,6 +3,7 @@ use tessera_vocabulary::attributes::{google, portable};
 use tessera_vocabulary::{DeviceName, PciAddress, capacities};
 
 use super::{Generation, HostBlock, Reach, Slice, environment, host_block};
+use crate::topology::{FabricDomain, SpanningDomain};
 use crate::{Accelerator, AcceleratorKind, AttributeValue, Attributes, Capacities, Facts, Host, Unavailable, Vendor};
 
 /// What is known of a TPU chip.
@@ -115,6 +116,13 @@ impl Vendor for Chip {
         // Of a block that lacks a chip there is nothing to offer.
         let block = |block: Vec<u32>| block.iter().map(address).collect::<Option<Vec<_>>>();
         Some(self.host.map(HostBlock::blocks).unwrap_or_default().into_iter().filter_map(block).collect())
+    }
+
+    /// The slice, where it has several hosts.
+    fn spanning_domain(&self) -> Option<SpanningDomain> {
+        let name = FabricDomain(self.slice.name.clone()?);
+        let hosts = self.slice.hosts(self.chip_count).filter(|hosts| *hosts > 1)?;
+        Some(SpanningDomain { name, nodes: Some(hosts) })
     }
 
     fn group_attributes(&self, members: &[&Accelerator]) -> Attributes {

@@ -33,6 +33,18 @@ pub struct Worker {
     pub hostnames: Vec<String>,
 }
 
+impl Slice {
+    /// How many hosts it has, each with so many chips: by its topology, else by the names of its hosts. `None` where neither
+    /// is known, and where the topology is no multiple of such a host: then a chip of this one is not known.
+    pub(super) fn hosts(&self, chips_per_host: u32) -> Option<u32> {
+        let named = || u32::try_from(self.worker.hostnames.len()).ok().filter(|hosts| *hosts > 0);
+        let Some(topology) = &self.topology else { return named() };
+        let per_host = u64::from(chips_per_host);
+        let fits = per_host > 0 && topology.chips() % per_host == 0;
+        fits.then(|| u32::try_from(topology.chips() / per_host).ok()).flatten()
+    }
+}
+
 /// What was told, by whoever told it first: the settings, the labels, the instance.
 pub(super) struct Told {
     pub(super) slice: Slice,
@@ -120,6 +132,23 @@ mod tests {
             assert_eq!(told.problems, Vec::<String>::new());
         }
         assert_eq!(told_by(&nothing, &[], "").slice, Slice::default());
+    }
+
+    #[test]
+    fn hosts_are_counted_by_the_topology_or_named() {
+        let named = |count: usize| Worker { id: None, hostnames: vec!["a".to_owned(); count] };
+        for (topology, worker, chips, expected) in [
+            ("4x4", named(0), 4, Some(4)),
+            ("2x4", named(0), 8, Some(1)),
+            ("4x4x8", named(3), 4, Some(32)),
+            ("4x4", named(4), 3, None),
+            ("4x4", named(4), 0, None),
+            ("", named(2), 4, Some(2)),
+            ("", named(0), 4, None),
+        ] {
+            let slice = Slice { topology: topology.parse().ok(), worker, ..Slice::default() };
+            assert_eq!(slice.hosts(chips), expected, "{topology} by {chips}");
+        }
     }
 
     #[test]

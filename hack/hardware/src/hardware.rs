@@ -223,6 +223,13 @@ pub struct Fabric {
     pub state: FabricState,
 }
 
+impl Fabric {
+    /// Whether it reaches beyond the node: only such a one has a cluster.
+    pub(crate) fn spans_nodes(&self) -> bool {
+        self.cluster.bytes().any(|byte| !matches!(byte, b'0' | b'-'))
+    }
+}
+
 /// Registration with the fabric manager (`NVML_GPU_FABRIC_STATE_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@
 
 use super::tree::{Content, Entry};
 use crate::bus::Function;
-use crate::hardware::Hardware;
+use crate::hardware::{Fabric, Hardware};
 
 /// The kernel's major number of the terminals.
 pub(super) const MAJOR: u32 = 4;
@@ -22,11 +22,23 @@ pub(crate) const MAX_MINOR: u32 = 31;
 const SHARED: [(&str, u32); 4] =
     [("nvidiactl", 52), ("nvidia-uvm", 53), ("nvidia-uvm-tools", 54), ("nvidia-modeset", 55)];
 
+/// Terminal of the channel by which memory of other nodes' GPUs is imported: that of a GPU which no machine with such a fabric
+/// has, and the last that no MIG capability gets.
+const CHANNEL: u32 = FIRST_GPU + 15;
+
+/// Whether the machine's driver has made a channel at its start, as it does where `NVreg_CreateImexChannel0` says so: here on
+/// each machine whose fabric spans nodes.
+pub(super) fn has_channel(hardware: &Hardware) -> bool {
+    let mut fabrics = hardware.gpus.iter().filter_map(|gpu| gpu.fabric.as_ref());
+    hardware.has_driver() && fabrics.any(Fabric::spans_nodes)
+}
+
 pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
     let gpus = hardware.gpus.iter().filter(|gpu| gpu.present);
     let gpus = gpus.map(|gpu| (format!("nvidia{}", gpu.minor), FIRST_GPU + gpu.minor));
     let shared = SHARED.iter().filter(|_| hardware.has_driver()).map(|(name, minor)| ((*name).to_owned(), *minor));
-    let nodes = gpus.chain(shared).chain(others(hardware));
+    let channel = has_channel(hardware).then(|| ("nvidia-caps-imex-channels/channel0".to_owned(), CHANNEL));
+    let nodes = gpus.chain(shared).chain(channel).chain(others(hardware));
     nodes.map(|(name, minor)| Entry::new(format!("dev/{name}"), Content::Device(minor))).collect()
 }
 

@@ -1,13 +1,13 @@
 //! `proc/`: what the kernel driver says about itself.
 
-use super::dev::MAJOR;
+use super::dev::{self, MAJOR};
 use super::tree::{Content, Entry};
 use crate::hardware::{Gpu, Hardware};
 use crate::model::Model;
 
 pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
     let mut files = vec![
-        Entry::new("proc/devices", Content::Text(devices())),
+        Entry::new("proc/devices", Content::Text(devices(hardware))),
         Entry::new("proc/driver/nvidia/version", Content::Text(version(&hardware.driver.version))),
         Entry::new("proc/driver/nvidia/params", Content::Text(PARAMS.to_owned())),
     ];
@@ -20,9 +20,10 @@ pub(super) fn files(hardware: &Hardware) -> Vec<Entry> {
 }
 
 /// The majors agree with the nodes in `dev/`: one major, as the kernel too lists one more than once.
-fn devices() -> String {
+fn devices(hardware: &Hardware) -> String {
     let names = ["tty", "nvidia", "nvidiactl", "nvidia-modeset", "nvidia-uvm", "nvidia-caps"];
-    let lines: String = names.iter().map(|name| format!("{MAJOR:3} {name}\n")).collect();
+    let channels = dev::has_channel(hardware).then_some("nvidia-caps-imex-channels");
+    let lines: String = names.into_iter().chain(channels).map(|name| format!("{MAJOR:3} {name}\n")).collect();
     format!("Character devices:\n  1 mem\n{lines}226 drm\n\nBlock devices:\n  7 loop\n")
 }
 
