@@ -385,6 +385,7 @@ fn answers(record: &Record) -> Vec<Answer> {
 pub(crate) fn edits(part: Part<'_>, host: &Host) -> Result<cdi::ContainerEdits, String> {
     match part {
         Part::Whole(accelerator) => accelerator.container_edits(host).map_err(|error| error.to_string()),
+        Part::Member(accelerator) => accelerator.member_edits(host).map_err(|error| error.to_string()),
         Part::Partition(accelerator, shape, made) => {
             accelerator.partition_edits(shape, made, host).map_err(|error| error.to_string())
         }

@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{Stream, StreamExt, stream};
-use tessera_core::Condition;
+use tessera_core::{Condition, Identity};
 use tessera_kubelet_api::{health_v1, health_v1alpha1};
-use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::{DeviceName, domain_pool};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -21,43 +21,51 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// Serves both versions.
 #[derive(Clone)]
 pub(crate) struct Health {
-    pool: String,
+    identity: Identity,
     observed: Observed,
     stop: CancellationToken,
 }
 
 impl Health {
-    pub(crate) fn new(pool: String, observed: Observed, stop: CancellationToken) -> Self {
-        Self { pool, observed, stop }
+    pub(crate) fn new(identity: Identity, observed: Observed, stop: CancellationToken) -> Self {
+        Self { identity, observed, stop }
     }
 
     /// Says everything at once, then at each change and every ten seconds. A slow kubelet gets the newest state, not
-    /// a queue of old ones.
+    /// a queue of old ones. Of a fabric domain each node says how its own part is, which is what its pods have.
     fn reports(&self) -> impl Stream<Item = Vec<Report>> + Send + use<> {
         let changes = WatchStream::new(self.observed.clone()).map(|_| ());
         let repeats = stream::unfold((), |()| async {
             tokio::time::sleep(REPEAT).await;
             Some(((), ()))
         });
-        let observed = self.observed.clone();
+        let (observed, identity) = (self.observed.clone(), self.identity.clone());
         stream::select(changes, repeats).map(move |()| {
             let inventory = observed.borrow().clone().unwrap_or_default();
-            let report = |(device, condition): (DeviceName, &Condition)| Report {
-                device: device.to_string(),
-                trouble: match condition {
-                    Condition::Ready => None,
-                    Condition::Lost { cause } => Some(cause.clone()),
-                },
+            let own = inventory.names().map(|(device, condition)| Report::new(identity.pool(), &device, condition));
+            let of_domain = |(device, condition): (&DeviceName, &Condition)| {
+                Report::new(domain_pool(&identity.driver, device), device, condition)
             };
-            inventory.names().map(report).collect()
+            own.chain(inventory.domains().into_iter().map(of_domain)).collect()
         })
     }
 }
 
 /// What is said about one device.
 struct Report {
+    pool: String,
     device: String,
     trouble: Option<String>,
+}
+
+impl Report {
+    fn new(pool: String, device: &DeviceName, condition: &Condition) -> Self {
+        let trouble = match condition {
+            Condition::Ready => None,
+            Condition::Lost { cause } => Some(cause.clone()),
+        };
+        Self { pool, device: device.to_string(), trouble }
+    }
 }
 
 /// Implements the service of one version of the protocol.
@@ -72,9 +80,8 @@ macro_rules! serve {
                 &self,
                 _: Request<$api::NodeWatchResourcesRequest>,
             ) -> Result<Response<Self::NodeWatchResourcesStream>, Status> {
-                let pool = self.pool.clone();
-                let device = move |report: Report| $api::DeviceHealth {
-                    device: Some($api::DeviceIdentifier { pool_name: pool.clone(), device_name: report.device }),
+                let device = |report: Report| $api::DeviceHealth {
+                    device: Some($api::DeviceIdentifier { pool_name: report.pool, device_name: report.device }),
                     health: match report.trouble {
                         None => $api::HealthStatus::Healthy.into(),
                         Some(_) => $api::HealthStatus::Unhealthy.into(),
@@ -84,7 +91,7 @@ macro_rules! serve {
                     message: report.trouble.unwrap_or_default(),
                 };
                 let answer = move |reports: Vec<Report>| {
-                    Ok($api::NodeWatchResourcesResponse { devices: reports.into_iter().map(&device).collect() })
+                    Ok($api::NodeWatchResourcesResponse { devices: reports.into_iter().map(device).collect() })
                 };
                 // A stream without an end would keep the server from stopping.
                 let stopped = self.stop.clone().cancelled_owned();
@@ -104,6 +111,7 @@ fn unix_seconds() -> i64 {
 #[cfg(test)]
 mod tests {
     use tessera_core::Inventory;
+    use tessera_vocabulary::DriverName;
     use tokio::sync::watch;
 
     use super::*;
@@ -111,7 +119,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everything_is_said_at_once_and_again_and_again() {
         let (_told, observed) = watch::channel(Some(Inventory::default()));
-        let health = Health::new("node-1/gpu.nvidia.com".to_owned(), observed, CancellationToken::new());
+        let identity = Identity::new(DriverName::nvidia_gpu(), "node-1".to_owned(), "boot".to_owned()).unwrap();
+        let health = Health::new(identity, observed, CancellationToken::new());
         let start = tokio::time::Instant::now();
         let mut reports = std::pin::pin!(health.reports());
         let mut seconds = Vec::new();

@@ -195,7 +195,7 @@ pub(crate) async fn serve(
     };
     work(reconciler.run(stop.clone()).boxed());
     let dra = Dra::new(claims);
-    let health = Health::new(identity.pool(), observed, stop.clone());
+    let health = Health::new(identity, observed, stop.clone());
     let serving = Server::builder()
         .add_service(DraV1::new(dra.clone()))
         .add_service(DraV1Beta1::new(dra))

@@ -273,7 +273,7 @@ impl Hardware {
             return Err("its device node is missing".to_owned());
         }
         let path = match part {
-            Part::Whole(_) => format!("/dev/nvidia{}", address.bus),
+            Part::Whole(_) | Part::Member(_) => format!("/dev/nvidia{}", address.bus),
             Part::Partition(_, _, made) => format!("/dev/nvidia-caps/{}", made.uuid),
             Part::Passthrough(_, ways, _) => ways.legacy().ok_or_else(|| "VFIO offers no way to it".to_owned())?.node(),
         };

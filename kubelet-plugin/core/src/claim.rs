@@ -4,7 +4,7 @@ use std::str::FromStr;
 use k8s_openapi::api::resource::v1::{DeviceRequestAllocationResult, ResourceClaim};
 use serde::{Deserialize, Serialize};
 use tessera_config::{ConfigError, DeviceConfig, DeviceType, Entry, Place, resolve};
-use tessera_vocabulary::DeviceName;
+use tessera_vocabulary::{DeviceName, domain_pool};
 
 use crate::Identity;
 
@@ -84,9 +84,29 @@ impl fmt::Display for ClaimRef {
     }
 }
 
-/// One device that the scheduler gave to a claim, out of our pool.
+/// Whose pool a device is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The node's own.
+    #[default]
+    Node,
+    /// That of a fabric domain which spans nodes, this one among them: the device is what all of them have of it.
+    Domain,
+}
+
+impl Scope {
+    /// Whether records say nothing of it, as before there was anything else.
+    pub(crate) fn is_node(&self) -> bool {
+        *self == Self::Node
+    }
+}
+
+/// One device that the scheduler gave to a claim, out of a pool of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocation {
+    /// Whose pool it is of.
+    pub scope: Scope,
     /// The request in the claim, without the name of a subrequest.
     pub request: String,
     /// The same with the name of the subrequest, where there is one: `request/subrequest`.
@@ -99,7 +119,7 @@ pub struct Allocation {
     pub admin_access: bool,
 }
 
-/// What a claim was granted from this node's pool, and how it is to be set up.
+/// What a claim was granted that is this node's to prepare, and how it is to be set up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Granted {
     /// The devices.
@@ -152,7 +172,7 @@ pub enum ClaimError {
     /// The scheduler has not allocated it, or the allocation was taken back.
     #[error("claim {0} is not allocated; the scheduler allocates it when a pod needs it")]
     NotAllocated(String),
-    /// The allocation names a pool of this driver that is not this node's.
+    /// The allocation names a pool of this driver that is neither this node's nor that of a fabric domain.
     #[error("claim {claim} was allocated device {device} of pool {pool}, which is not of this node ({own})")]
     ForeignPool {
         /// Namespace and name.
@@ -166,7 +186,8 @@ pub enum ClaimError {
     },
 }
 
-/// What a claim was allocated from this node's pool of this driver. What other drivers gave is theirs to prepare.
+/// What a claim was allocated from this node's pool of this driver, and from those of fabric domains. What other drivers gave
+/// is theirs to prepare.
 ///
 /// # Errors
 /// See [`ClaimError`]. Nothing in a claim makes this panic.
@@ -183,13 +204,12 @@ pub fn allocations(claim: &ResourceClaim, wanted: &ClaimRef, identity: &Identity
         .ok_or_else(|| ClaimError::NotAllocated(wanted.to_string()))?;
 
     let driver = &identity.driver;
-    let own = identity.pool();
     let allocations: Vec<_> = devices
         .results
         .iter()
         .flatten()
         .filter(|result| result.driver == driver.as_str())
-        .map(|result| allocation(result, wanted, &own))
+        .map(|result| allocation(result, wanted, identity))
         .collect::<Result<_, _>>()?;
 
     let configs = devices.config.iter().flatten().filter_map(|config| {
@@ -204,22 +224,32 @@ pub fn allocations(claim: &ResourceClaim, wanted: &ClaimRef, identity: &Identity
     Ok(Granted { allocations, configs })
 }
 
-fn allocation(result: &DeviceRequestAllocationResult, claim: &ClaimRef, own: &str) -> Result<Allocation, ClaimError> {
+fn allocation(
+    result: &DeviceRequestAllocationResult,
+    claim: &ClaimRef,
+    identity: &Identity,
+) -> Result<Allocation, ClaimError> {
+    let own = identity.pool();
     let foreign = || ClaimError::ForeignPool {
         claim: claim.to_string(),
         device: result.device.clone(),
         pool: result.pool.clone(),
-        own: own.to_owned(),
+        own: own.clone(),
     };
-    if result.pool != own {
-        return Err(foreign());
-    }
+    let device: DeviceName = result.device.parse().map_err(|_| foreign())?;
+    let scope = match &result.pool {
+        pool if *pool == own => Scope::Node,
+        // There is one device in it.
+        pool if *pool == domain_pool(&identity.driver, &device) => Scope::Domain,
+        _ => return Err(foreign()),
+    };
     // Requests are named "request/subrequest" where firstAvailable chose among several; the kubelet wants the first part.
     let request = result.request.split('/').next().unwrap_or_default().to_owned();
     Ok(Allocation {
+        scope,
         request,
         full_request: result.request.clone(),
-        device: result.device.parse().map_err(|_| foreign())?,
+        device,
         share_id: result.share_id.clone(),
         admin_access: result.admin_access.unwrap_or(false),
     })
@@ -265,6 +295,24 @@ mod tests {
             .map(|result| granted(json!({"results": [result]})).unwrap_err().to_string());
         assert!(texts.iter().all(|text| text.len() < 256), "an event holds 256 characters: {texts:#?}");
         insta::assert_json_snapshot!(texts);
+    }
+
+    #[test]
+    fn what_is_of_a_domain_is_this_nodes_too() {
+        let of = |driver: &str, pool: &str| {
+            let device = "domain-rack-7-8a7d86ad";
+            let result = json!({"request": "rack", "driver": driver, "pool": pool, "device": device});
+            granted(json!({"results": [result]}))
+        };
+        let (gpus, pool) = ("gpu.nvidia.com", "domains/gpu.nvidia.com/domain-rack-7-8a7d86ad");
+        assert_eq!(of(gpus, pool).unwrap().allocations[0].scope, Scope::Domain);
+        assert_eq!(of("tpu.google.com", pool).unwrap().allocations, []);
+        for other in ["domains/tpu.google.com/domain-rack-7-8a7d86ad", "domains/gpu.nvidia.com/domain-rack-8-00000000"]
+        {
+            let refused = of(gpus, other).unwrap_err();
+            assert!(matches!(&refused, ClaimError::ForeignPool { .. }) && refused.to_string().len() < 256, "{refused}");
+        }
+        assert_eq!(granted(json!({"results": [result("gpu", "gpu-a")]})).unwrap().allocations[0].scope, Scope::Node);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl<'a> Counters<'a> {
     /// What an offer takes.
     pub(crate) fn consumption(&self, offer: &Offer<'_>) -> Vec<DeviceCounterConsumption> {
         let (partition, value): (_, fn(&Accelerator) -> u32) = match offer.what {
-            What::Whole | What::Passthrough(_) | What::Group(_) => (None, slices),
+            What::Whole | What::Passthrough(_) | What::Group(_) | What::Domain(_) => (None, slices),
             What::Partition { shape, placement } => (Some((shape, placement)), |_| 1),
         };
         // A group of accelerators of two sets takes from two, and there are no others in its way.

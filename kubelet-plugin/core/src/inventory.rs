@@ -41,6 +41,8 @@ pub struct Device {
 struct Names {
     whole: DeviceName,
     passthrough: DeviceName,
+    /// That of the domain that it is offered with.
+    domain: Option<DeviceName>,
 }
 
 /// Whether a device can be used.
@@ -176,8 +178,9 @@ impl Inventory {
         for device in &mut self.devices {
             let before = known.devices.iter().find(|known| address(known) == address(device));
             if let Some(before) = before.filter(|_| accelerators.contains(&address(device)) && device.is_lost()) {
-                let (layout, offering) = (std::mem::take(&mut device.layout), device.offering);
-                *device = Device { layout, offering, ..before.clone() };
+                let (layout, offering, names) =
+                    (std::mem::take(&mut device.layout), device.offering, device.names.clone());
+                *device = Device { layout, offering, names, ..before.clone() };
             }
         }
         self
@@ -214,13 +217,14 @@ fn without_driver(known: &Accelerator, passthrough: Option<Passthrough>) -> Acce
 
 impl Device {
     fn new(accelerator: Accelerator, condition: Condition) -> Self {
-        let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name() };
+        let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name(), domain: None };
         Self { accelerator, condition, layout: DeviceLayout::default(), offering: Offering::NOTHING, names }
     }
 
     fn lay_out(&mut self, told: Offering, layouts: &Layouts) {
         self.layout = layouts.get(&self.names.whole).cloned().unwrap_or_default();
         self.offering = self.layout.layout.offering(told);
+        self.names.domain = self.layout.layout.domain().map(DeviceName::domain);
     }
 
     /// What is offered of it besides the whole and what is there, on a server that keeps counters or does not: without them
@@ -240,6 +244,11 @@ impl Device {
     /// The name of the whole accelerator.
     pub(crate) fn name(&self) -> &DeviceName {
         &self.names.whole
+    }
+
+    /// The name of the domain that it is offered with.
+    pub(crate) fn domain_name(&self) -> Option<&DeviceName> {
+        self.names.domain.as_ref()
     }
 
     /// The name of the accelerator that is handed to user space.

@@ -44,6 +44,12 @@ pub enum Layout {
         /// How many claims or pods may have it at once.
         count: u32,
     },
+    /// Together with all others of its fabric domain, on all nodes of that, and by itself not at all.
+    Domain {
+        /// The domain that it lay in when it was laid out. A fabric that is being made anew knows no domains for a while, and
+        /// whoever has the domain has it still.
+        name: String,
+    },
 }
 
 /// A part of a layout: a partition that is made beforehand.
@@ -99,13 +105,23 @@ impl Layout {
             Self::AsTold => told,
             Self::Whole => Offering { partitions: false, ..told },
             Self::Dynamic => Offering { partitions: true, ..told },
-            Self::Partitions { .. } | Self::Shares { .. } => Offering::NOTHING,
+            Self::Partitions { .. } | Self::Shares { .. } | Self::Domain { .. } => Offering::NOTHING,
         }
     }
 
     /// The partitions that are made beforehand.
     pub fn slots(&self) -> &[Slot] {
         if let Self::Partitions { slots, .. } = self { slots } else { &[] }
+    }
+
+    /// Whether it is for a device that is not cut, and never is while it is in force.
+    pub fn is_in_one_piece(&self) -> bool {
+        matches!(self, Self::Whole | Self::Shares { .. } | Self::Domain { .. })
+    }
+
+    /// The fabric domain that it is offered with.
+    pub fn domain(&self) -> Option<&str> {
+        if let Self::Domain { name } = self { Some(name) } else { None }
     }
 
     /// What a policy says that wants it so; `None` where nothing is said.
@@ -118,6 +134,7 @@ impl Layout {
                 Some(tessera_policy::Layout { partitions: Some(mix.clone()), ..Default::default() })
             }
             Self::Shares { count } => Some(tessera_policy::Layout::shares(*count)),
+            Self::Domain { .. } => Some(tessera_policy::Layout::domain()),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod claim;
 mod counters;
+mod domains;
 mod inventory;
 mod layout;
 mod ledger;
@@ -12,6 +13,7 @@ mod pool;
 mod quantity;
 mod reconcile;
 mod record;
+mod refusal;
 mod sealed;
 mod seen;
 mod set_up;
@@ -22,7 +24,7 @@ mod steps;
 mod testing;
 mod units;
 
-pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, allocations};
+pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, Scope, allocations};
 pub use inventory::{Condition, Device, Inventory};
 pub use layout::{
     Change, DeviceLayout, DoesNotFit, Failure, Layout, LayoutRecord, Layouts, Next, Repartitioning, Situation, Slot,
@@ -30,11 +32,12 @@ pub use layout::{
 };
 pub use ledger::{Ledger, Loan};
 pub use offers::Offering;
-pub use plan::{Identity, Part, Refusal, complete, plan};
+pub use plan::{Identity, Part, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};
 pub use quantity::{format_quantity, parse_quantity};
 pub use reconcile::{Write, reconcile};
 pub use record::{Answer, PreparedDevice, Record, StoredRecord, Use};
+pub use refusal::Refusal;
 pub use sealed::Unreadable;
 pub use seen::Seen;
 pub use slices::{Features, dropped_features, slices};

@@ -6,7 +6,7 @@ use tessera_driver::{Accelerator, Made, Partition, Placement, Resources, Shape, 
 use tessera_vocabulary::DeviceName;
 
 use crate::inventory::Device;
-use crate::{Condition, Inventory, Layout, Ledger, Slot, Use};
+use crate::{Condition, Inventory, Layout, Ledger, Scope, Slot, Use};
 
 /// What is offered besides whole accelerators and the partitions that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Offering {
 /// Something that can be allocated.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Offer<'a> {
-    /// One, but for a group.
+    /// One, but for a group and a domain.
     pub(crate) devices: Vec<&'a Device>,
     pub(crate) what: What<'a>,
 }
@@ -49,15 +49,26 @@ pub(crate) enum What<'a> {
     Passthrough(&'a Passthrough),
     /// Several, each as a whole.
     Group(&'a Group),
+    /// All that this node has of a fabric domain that spans nodes, each as a whole. The device is published for all nodes, and
+    /// by none of them.
+    Domain(&'a DeviceName),
 }
 
 impl Inventory {
-    /// The name of everything that can be allocated, and the condition it is in.
+    /// The name of everything that can be allocated from the node's pool, and the condition it is in.
     pub fn names(&self) -> impl Iterator<Item = (DeviceName, &Condition)> {
         self.offers().map(|offer| (offer.name(), offer.condition()))
     }
 
-    /// The offer of a name.
+    /// The offer of a name in the pool of the node, or in that of a domain.
+    pub(crate) fn offer_in(&self, scope: Scope, name: &DeviceName) -> Option<Offer<'_>> {
+        match scope {
+            Scope::Node => self.offer(name),
+            Scope::Domain => self.offer_of_domain(name),
+        }
+    }
+
+    /// The offer of a name in the node's pool.
     pub(crate) fn offer(&self, name: &DeviceName) -> Option<Offer<'_>> {
         // Names of partitions begin with that of their accelerator; which one it is, only the whole name says.
         let near =
@@ -68,7 +79,7 @@ impl Inventory {
         single.chain(group).find(|offer| offer.name() == *name)
     }
 
-    /// All offers, whether they can be had now or not.
+    /// All offers of the node's pool, whether they can be had now or not.
     pub(crate) fn offers(&self) -> impl Iterator<Item = Offer<'_>> {
         let groups = self.groups().iter().filter_map(|group| self.offer_of_group(group));
         self.devices().iter().flat_map(|device| self.offers_of(device)).chain(groups)
@@ -101,7 +112,7 @@ impl Inventory {
                     _ if device.layout.is_changing() => false,
                     Layout::AsTold | Layout::Dynamic => offering.partitions || there(slot),
                     Layout::Partitions { slots, .. } => slots.contains(&slot),
-                    Layout::Whole | Layout::Shares { .. } => false,
+                    Layout::Whole | Layout::Shares { .. } | Layout::Domain { .. } => false,
                 }
             };
             let all =
@@ -130,7 +141,7 @@ pub(crate) fn order(
 }
 
 impl<'a> Offer<'a> {
-    /// The accelerator, of a group the first.
+    /// The accelerator, of several the first.
     pub(crate) fn accelerator(&self) -> &'a Accelerator {
         &self.device().accelerator
     }
@@ -154,7 +165,12 @@ impl<'a> Offer<'a> {
         conditions().find(|condition| **condition != Condition::Ready).unwrap_or(&self.device().condition)
     }
 
-    /// Of a group, each member by itself.
+    /// Whether it is several accelerators, each as a whole.
+    fn is_several(&self) -> bool {
+        matches!(self.what, What::Group(_) | What::Domain(_))
+    }
+
+    /// Of a group or a domain, each member by itself.
     pub(crate) fn wholes(&self) -> impl Iterator<Item = Offer<'a>> {
         self.devices.iter().map(|device| Offer { devices: vec![*device], what: What::Whole })
     }
@@ -165,13 +181,14 @@ impl<'a> Offer<'a> {
             What::Partition { shape, placement } => self.accelerator().partition_name(shape, placement),
             What::Passthrough(_) => self.device().passthrough_name().clone(),
             What::Group(group) => group.name(),
+            What::Domain(name) => name.clone(),
         }
     }
 
     /// What whoever has it uses.
     pub(crate) fn uses(&self) -> Vec<Use> {
         let placement = match self.what {
-            What::Whole | What::Passthrough(_) | What::Group(_) => None,
+            What::Whole | What::Passthrough(_) | What::Group(_) | What::Domain(_) => None,
             What::Partition { placement, .. } => Some(placement),
         };
         self.devices.iter().map(|device| Use { accelerator: device.name().clone(), placement }).collect()
@@ -193,7 +210,7 @@ impl<'a> Offer<'a> {
     /// Why it cannot be had, whoever has what: something that was made by hand is in the way, or the mode of the
     /// accelerator, which only a reset can change. On a server that keeps counters, or does not.
     pub(crate) fn obstacle(&self, shared_counters: bool, ledger: &Ledger) -> Option<String> {
-        if let What::Group(_) = self.what {
+        if self.is_several() {
             return self.wholes().find_map(|whole| whole.obstacle(shared_counters, ledger));
         }
         let offering = self.device().offering(shared_counters);
@@ -206,7 +223,7 @@ impl<'a> Offer<'a> {
         let partitioning = self.accelerator().partitioning.as_ref()?;
         let switches = partitioning.switchable && offering.partitions;
         match self.what {
-            What::Group(_) => None,
+            What::Group(_) | What::Domain(_) => None,
             What::Passthrough(_) => by_hand(self.device(), ledger)
                 .next()
                 .map(|partition| format!("a partition at {} that was made by hand is in the way", partition.placement)),
@@ -242,7 +259,7 @@ impl<'a> Offer<'a> {
 
     /// What has to be done before it can be handed out.
     pub(crate) fn work(&self, ledger: &Ledger) -> Vec<Work> {
-        if let What::Group(_) = self.what {
+        if self.is_several() {
             return self.wholes().flat_map(|whole| whole.work(ledger)).collect();
         }
         let accelerator = self.accelerator();
@@ -261,7 +278,7 @@ impl<'a> Offer<'a> {
                 Some(_) => None,
                 None => Some(Work::Cut { accelerator: address, uuid, shape: shape.id, placement }),
             },
-            What::Group(_) => None,
+            What::Group(_) | What::Domain(_) => None,
         };
         work.into_iter().collect()
     }
@@ -273,7 +290,7 @@ impl Device {
         match self.layout.layout {
             _ if self.layout.is_changing() => false,
             Layout::AsTold | Layout::Whole | Layout::Dynamic | Layout::Shares { .. } => true,
-            Layout::Partitions { .. } => false,
+            Layout::Partitions { .. } | Layout::Domain { .. } => false,
         }
     }
 }

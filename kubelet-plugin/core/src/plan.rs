@@ -1,102 +1,18 @@
 use cdi::{ContainerEdits, DeviceName as CdiDeviceName, FileName, InvalidName, Kind, QualifiedName, Spec};
-use tessera_config::{ConfigError, VfioDeviceConfig};
+use tessera_config::VfioDeviceConfig;
 use tessera_driver::vfio::Ways;
 use tessera_driver::{Accelerator, Made, Outcome, Shape, Work};
-use tessera_vocabulary::{DeviceName, DriverName};
+use tessera_vocabulary::{DeviceName, DriverName, domain_pool};
 
 use crate::offers::{Offer, What};
 use crate::pool::pool_name;
+use crate::refusal::brief;
 use crate::set_up::SetUp;
 use crate::slices::api_device;
 use crate::{
     Allocation, ClaimRef, ClaimUid, Condition, DeviceLayout, Granted, Inventory, Layout, Ledger, PreparedDevice,
-    Record, Repartitioning, Stage,
+    Record, Refusal, Repartitioning, Scope, Stage,
 };
-
-/// Why a claim cannot be prepared now. The texts land in events of pods: device, cause, what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The device is not there.
-    #[error(
-        "device {0} is not on this node any more; delete the claim's pods so that the scheduler chooses another device"
-    )]
-    Gone(DeviceName),
-    /// The device is there and cannot be used.
-    #[error("device {device} is lost: {cause}; delete the claim's pods so that the scheduler chooses another device")]
-    Lost {
-        /// The device.
-        device: DeviceName,
-        /// Why.
-        cause: String,
-    },
-    /// It is on its way to another layout: what it can be had as is not known before it is there.
-    #[error(
-        "device {device} is being changed by policy {policy} and cannot be had meanwhile; this is tried again; should it \
-         be refused then, delete the claim's pods"
-    )]
-    Changing {
-        /// The device.
-        device: DeviceName,
-        /// The policy, cut to what leaves room for the rest.
-        policy: String,
-    },
-    /// A policy says that its accelerator is offered as something else.
-    #[error(
-        "device {device} is not offered any more: policy {policy} makes the accelerator {layout}; delete the claim's pods \
-         so that the scheduler chooses another device"
-    )]
-    NotOffered {
-        /// The device.
-        device: DeviceName,
-        /// The policy, cut to what leaves room for the rest.
-        policy: String,
-        /// What it is offered as, cut likewise.
-        layout: String,
-    },
-    /// Another claim's pods may still use it: after a forced deletion the scheduler gives it away too early.
-    #[error("device {device} is still held by claim {holder}; it is free when that claim's pods have ended")]
-    Held {
-        /// The device.
-        device: DeviceName,
-        /// The claim that holds it.
-        holder: String,
-    },
-    /// Pods have it without a claim, by way of the device plugin.
-    #[error(
-        "device {device} is used by pods that asked for {resource}; delete the claim's pods so that the scheduler \
-         chooses another device"
-    )]
-    Lent {
-        /// The device.
-        device: DeviceName,
-        /// The extended resource that they asked for.
-        resource: String,
-    },
-    /// The node lacks something that the container needs.
-    #[error("device {device}: {cause}")]
-    Unusable {
-        /// The device.
-        device: DeviceName,
-        /// What is missing and what to do.
-        cause: String,
-    },
-    /// The claim or its DeviceClass says how the device is to be set up, and that cannot be done.
-    #[error("claim {claim}: {cause}")]
-    Config {
-        /// Namespace and name, cut to what leaves room for the cause.
-        claim: String,
-        /// Which config, and what is wrong with it.
-        cause: ConfigError,
-    },
-    /// The names of the claim cannot be expressed in a CDI spec.
-    #[error("claim {claim} cannot be described to the container runtime: {cause}")]
-    Undescribable {
-        /// Namespace and name.
-        claim: String,
-        /// What CDI does not take.
-        cause: String,
-    },
-}
 
 /// On whose behalf claims are prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +59,8 @@ impl Identity {
 pub enum Part<'a> {
     /// The whole accelerator.
     Whole(&'a Accelerator),
+    /// The whole accelerator, with all others of its fabric domain on all nodes.
+    Member(&'a Accelerator),
     /// A partition of it, of this shape, that is there.
     Partition(&'a Accelerator, &'a Shape, &'a Made),
     /// All of it by VFIO, to be reached so.
@@ -152,15 +70,16 @@ pub enum Part<'a> {
 impl<'a> Part<'a> {
     /// The accelerator that is handed out as it is.
     fn whole(self) -> Option<&'a Accelerator> {
-        if let Self::Whole(accelerator) = self { Some(accelerator) } else { None }
+        if let Self::Whole(accelerator) | Self::Member(accelerator) = self { Some(accelerator) } else { None }
     }
 
     /// The accelerator that it is, or is a part of.
     pub fn accelerator(self) -> &'a Accelerator {
         match self {
-            Self::Whole(accelerator) | Self::Partition(accelerator, ..) | Self::Passthrough(accelerator, ..) => {
-                accelerator
-            }
+            Self::Whole(accelerator)
+            | Self::Member(accelerator)
+            | Self::Partition(accelerator, ..)
+            | Self::Passthrough(accelerator, ..) => accelerator,
         }
     }
 }
@@ -195,7 +114,11 @@ pub fn plan(
         let qualified = |device| QualifiedName { kind: identity.cdi_kind().clone(), device }.to_string();
         devices.push(PreparedDevice {
             requests: vec![allocation.request.clone()],
-            pool: identity.pool(),
+            pool: match allocation.scope {
+                Scope::Node => identity.pool(),
+                Scope::Domain => domain_pool(&identity.driver, &allocation.device),
+            },
+            scope: allocation.scope,
             device: allocation.device.clone(),
             share_id: allocation.share_id.clone(),
             admin_access: allocation.admin_access,
@@ -204,7 +127,8 @@ pub fn plan(
             uses: if offer.what == What::Whole { Vec::new() } else { offer.uses() },
             work: work(allocation, &offer, ledger),
             outcomes: Vec::new(),
-            published_as: Some(api_device(&offer, inventory, ledger)),
+            // What is of a domain another one publishes, who knows all nodes.
+            published_as: (allocation.scope == Scope::Node).then(|| api_device(&offer, inventory, ledger)),
         });
     }
     let record =
@@ -241,11 +165,12 @@ fn described(
     let claim = &record.claim;
     let mut named = Vec::new();
     for device in &record.devices {
-        let offer = inventory.ready(&device.device)?;
+        let offer = inventory.ready(device.scope, &device.device)?;
         let outcome = device.outcomes.first();
         let parts = match offer.what {
             What::Whole => vec![Part::Whole(offer.accelerator())],
             What::Group(_) => offer.devices.iter().map(|device| Part::Whole(&device.accelerator)).collect(),
+            What::Domain(_) => offer.devices.iter().map(|device| Part::Member(&device.accelerator)).collect(),
             What::Partition { shape, .. } => {
                 let made = match outcome {
                     Some(Outcome::Cut(made)) => Some(made),
@@ -314,8 +239,11 @@ fn leave_out_shared(requests: &[&Vec<String>], cdi_devices: &mut [cdi::Device]) 
 }
 
 impl Inventory {
-    /// The offer of a name, if it can be used.
-    pub(crate) fn ready(&self, name: &DeviceName) -> Result<Offer<'_>, Refusal> {
+    /// The offer of a name in a pool, if it can be used.
+    pub(crate) fn ready(&self, scope: Scope, name: &DeviceName) -> Result<Offer<'_>, Refusal> {
+        if scope == Scope::Domain {
+            return self.ready_domain(name);
+        }
         let offer = self.offer(name).ok_or_else(|| self.absence(name))?;
         match offer.condition() {
             Condition::Ready => Ok(offer),
@@ -325,30 +253,43 @@ impl Inventory {
 
     /// Why there is no such offer.
     fn absence(&self, name: &DeviceName) -> Refusal {
-        let cut = |text: &str| text.chars().take(40).collect();
         // Names of partitions begin with that of their accelerator.
         let near = self.devices().iter().find(|device| name.as_str().starts_with(device.name().as_str()));
         match near.map(|device| &device.layout) {
             Some(DeviceLayout { change: Some(Repartitioning { policy, stage: Stage::Changing }), .. }) => {
-                Refusal::Changing { device: name.clone(), policy: cut(policy) }
+                Refusal::Changing { device: name.clone(), policy: brief(policy) }
             }
             Some(DeviceLayout { layout, policy, .. }) if *layout != Layout::AsTold => {
-                Refusal::NotOffered { device: name.clone(), policy: cut(policy), layout: cut(&layout.to_string()) }
+                Refusal::NotOffered { device: name.clone(), policy: brief(policy), layout: brief(&layout.to_string()) }
             }
             _ => Refusal::Gone(name.clone()),
         }
     }
 
     /// Whether a device of a prepared claim can still be used. A group can as long as its members can: accelerators that
-    /// came or went since may have put them together otherwise.
+    /// came or went since may have put them together otherwise. And what is of a domain can while it answers, whatever is said
+    /// of the domain by now.
     ///
     /// # Errors
     /// [`Refusal::Gone`] and [`Refusal::Lost`].
     pub fn check(&self, prepared: &PreparedDevice) -> Result<(), Refusal> {
         let members = || prepared.uses.iter().map(|used| &used.accelerator);
-        match self.ready(&prepared.device) {
-            Err(Refusal::Gone(_)) if members().len() > 1 => members().try_for_each(|one| self.ready(one).map(|_| ())),
-            ready => ready.map(|_| ()),
+        let ready = |name: &DeviceName| self.ready(Scope::Node, name).map(|_| ());
+        if prepared.scope == Scope::Domain {
+            return members().try_for_each(|one| self.answers(one));
+        }
+        match ready(&prepared.device) {
+            Err(Refusal::Gone(_)) if members().len() > 1 => members().try_for_each(ready),
+            ready => ready,
+        }
+    }
+
+    /// Whether an accelerator answers, whatever it is offered as.
+    fn answers(&self, name: &DeviceName) -> Result<(), Refusal> {
+        match self.find(name).map(|device| &device.condition) {
+            None => Err(Refusal::Gone(name.clone())),
+            Some(Condition::Ready) => Ok(()),
+            Some(Condition::Lost { cause }) => Err(Refusal::Lost { device: name.clone(), cause: cause.clone() }),
         }
     }
 }
@@ -359,7 +300,7 @@ fn usable<'a>(
     inventory: &'a Inventory,
     ledger: &Ledger,
 ) -> Result<Offer<'a>, Refusal> {
-    let offer = inventory.ready(&allocation.device)?;
+    let offer = inventory.ready(allocation.scope, &allocation.device)?;
     let device = || allocation.device.clone();
     let holder = match &allocation.share_id {
         Some(_) => ledger.holder_besides_shares(&offer.uses(), &claim.uid, offer.shares()),
@@ -383,7 +324,7 @@ fn usable<'a>(
     }
 }
 
-/// `<device>_<claim UID>`, for each member of a group: unique on the node, since runtimes keep specs by name. The device
+/// `<device>_<claim UID>`, for each member of a group or a domain: unique on the node, since runtimes keep specs by name. The device
 /// comes first: a name that starts with a digit, as UIDs may, needs a newer version of CDI.
 fn cdi_device_names(
     offer: &Offer<'_>,
@@ -393,7 +334,7 @@ fn cdi_device_names(
     let share = share_id.map(|id| format!("_{id}")).unwrap_or_default();
     let name = |device: DeviceName| format!("{device}_{}{share}", claim.uid).parse();
     let names: Result<Vec<_>, InvalidName> = match offer.what {
-        What::Group(_) => offer.wholes().map(|whole| name(whole.name())).collect(),
+        What::Group(_) | What::Domain(_) => offer.wholes().map(|whole| name(whole.name())).collect(),
         _ => name(offer.name()).map(|name| vec![name]),
     };
     names.map_err(|error| undescribable(claim, &error))

@@ -6,7 +6,7 @@ use tessera_driver::{Outcome, Placement, Work, WorkError};
 use tessera_vocabulary::DeviceName;
 
 use crate::sealed::{seal, unseal};
-use crate::{ClaimRef, Unreadable};
+use crate::{ClaimRef, Scope, Unreadable};
 
 /// The first line of a stored record, but for the checksum.
 const FORMAT: &str = "tessera-record/1";
@@ -36,6 +36,9 @@ pub struct PreparedDevice {
     pub requests: Vec<String>,
     /// Its pool.
     pub pool: String,
+    /// Whose pool that is.
+    #[serde(default, skip_serializing_if = "Scope::is_node")]
+    pub scope: Scope,
     /// Its name in the pool.
     pub device: DeviceName,
     /// Which share of a shared device.
@@ -56,7 +59,7 @@ pub struct PreparedDevice {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<Outcome>,
     /// How it is published, so that it stays so even if a later agent never sees it: an allocated device must not
-    /// vanish. Agents before this field knew it not.
+    /// vanish. Agents before this field knew it not. Nothing where the node does not publish it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_as: Option<Device>,
 }

@@ -5,7 +5,7 @@ use tessera_driver::AcceleratorKind;
 use tessera_vocabulary::DeviceName;
 
 use crate::offers::{Offer, What};
-use crate::{ClaimRef, Granted, Inventory, Refusal};
+use crate::{Allocation, ClaimRef, Granted, Inventory, Refusal};
 
 /// How the devices of a claim are set up, by what the claim and its classes say.
 pub(crate) struct SetUp {
@@ -22,11 +22,11 @@ impl SetUp {
     /// [`Refusal::Gone`], and [`Refusal::Config`] for what cannot be followed.
     pub(crate) fn of(claim: &ClaimRef, granted: &Granted, inventory: &Inventory) -> Result<Self, Refusal> {
         let devices = || granted.allocations.iter().map(|allocation| &allocation.device);
-        let device_type = |device: &DeviceName| match inventory.offer(device) {
+        let device_type = |Allocation { scope, device, .. }: &Allocation| match inventory.offer_in(*scope, device) {
             Some(offer) => Ok(device_type(&offer)),
             None => Err(Refusal::Gone(device.clone())),
         };
-        let types: Vec<_> = devices().map(device_type).collect::<Result<_, _>>()?;
+        let types: Vec<_> = granted.allocations.iter().map(device_type).collect::<Result<_, _>>()?;
         let resolved = granted
             .set_up(&types)
             .map_err(|cause| Refusal::Config { claim: claim.to_string().chars().take(50).collect(), cause })?;
@@ -56,8 +56,8 @@ fn device_type(offer: &Offer<'_>) -> DeviceType {
     match (offer.what, offer.accelerator().kind()) {
         (What::Partition { .. }, _) => DeviceType::Partition,
         (What::Passthrough(_), _) => DeviceType::Passthrough,
-        (What::Whole | What::Group(_), AcceleratorKind::Gpu) => DeviceType::Gpu,
-        (What::Whole | What::Group(_), AcceleratorKind::Tpu) => DeviceType::Tpu,
+        (What::Whole | What::Group(_) | What::Domain(_), AcceleratorKind::Gpu) => DeviceType::Gpu,
+        (What::Whole | What::Group(_) | What::Domain(_), AcceleratorKind::Tpu) => DeviceType::Tpu,
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{claim_ref, gpu, inventory_of, tpu};
-    use crate::{Allocation, Config, Identity, Ledger, Offering, plan};
+    use crate::{Config, Identity, Ledger, Offering, Scope, plan};
 
     type Said<'a> = (&'a [&'a str], Value);
 
@@ -90,6 +90,7 @@ mod tests {
         said: &[Said<'_>],
     ) -> Result<Vec<String>, Refusal> {
         let allocation = |(request, device): &(&str, DeviceName)| Allocation {
+            scope: Scope::Node,
             request: (*request).to_owned(),
             full_request: (*request).to_owned(),
             device: device.clone(),

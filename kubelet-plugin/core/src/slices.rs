@@ -131,6 +131,7 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
             What::Partition { .. } => of_all(|one| one.partitions) || offer.made_by_hand(ledger).is_some(),
             What::Passthrough(_) => of_all(|one| one.passthrough),
             What::Group(_) => of_all(|one| one.groups),
+            What::Domain(_) => false,
         };
         let marked = || {
             let uses = offer.uses();
@@ -163,7 +164,8 @@ pub(crate) fn api_device(offer: &Offer<'_>, inventory: &Inventory, ledger: &Ledg
     let accelerator = offer.accelerator();
     let (mut attributes, capacities) = match offer.what {
         What::Group(group) => (group.attributes().clone(), group.capacities().clone()),
-        What::Whole => (accelerator.attributes(), accelerator.capacities()),
+        // Of a domain the cluster says what it is, by what all nodes say of their wholes.
+        What::Whole | What::Domain(_) => (accelerator.attributes(), accelerator.capacities()),
         What::Passthrough(facts) => (accelerator.passthrough_attributes(facts), accelerator.passthrough_capacities()),
         What::Partition { shape, .. } => (
             accelerator.partition_attributes(shape, offer.made_by_hand(ledger)),

@@ -3,11 +3,11 @@
 use semver::Version;
 use simulated_hardware::Profile;
 use tessera_driver::{Accelerator, Discovery, Facts, Locality, Partitioning, Placement, Resources, Shape, nvidia, tpu};
-use tessera_vocabulary::{DriverName, PciAddress};
+use tessera_vocabulary::{DeviceName, DriverName, PciAddress};
 
 use crate::{
     Allocation, ClaimRef, DeviceLayout, Granted, Identity, Inventory, Layout, Ledger, Loan, NodeIdentity, Offering,
-    Part, Pool, Record, StoredRecord, Use, plan,
+    Part, Pool, Record, Scope, StoredRecord, Use, plan,
 };
 
 /// An H100 on a bus of its own.
@@ -65,6 +65,18 @@ pub(crate) fn h100(bus: u8) -> Accelerator {
     Accelerator { partitioning: Some(partitioning("dgx-h100", "h100-sxm5-80gb")), ..gpu(bus) }
 }
 
+/// The clique of [`member`].
+pub(crate) const CLIQUE: &str = "c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35.32766";
+
+/// An H100 that can be cut, in a clique that spans nodes.
+pub(crate) fn member(bus: u8) -> Accelerator {
+    let mut gpu = h100(bus);
+    if let Facts::NvidiaGpu(facts) = &mut gpu.facts {
+        facts.clique = Some(CLIQUE.to_owned());
+    }
+    gpu
+}
+
 /// A chip of a v5e host of four, on a bus of its own; `bus` counts from 1.
 pub(crate) fn tpu(bus: u8) -> Accelerator {
     let index = u32::from(bus) - 1;
@@ -98,6 +110,17 @@ pub(crate) fn gpus_in_shares(buses: &[u8], count: u32) -> Inventory {
     gpus(buses).laid_out(&[(gpu(buses[0]).name(), layout)].into())
 }
 
+/// That a device is offered with this domain.
+pub(crate) fn with_domain(name: &str) -> DeviceLayout {
+    DeviceLayout { layout: Layout::Domain { name: name.to_owned() }, policy: "research".to_owned(), change: None }
+}
+
+/// A node that has a GPU on each of these buses, all of them offered with their clique.
+pub(crate) fn members(buses: &[u8]) -> Inventory {
+    let inventory = inventory_of(Offering::NOTHING, buses.iter().map(|bus| member(*bus)).collect());
+    inventory.laid_out(&buses.iter().map(|bus| (member(*bus).name(), with_domain(CLIQUE))).collect())
+}
+
 pub(crate) fn pool() -> Pool {
     let node = NodeIdentity { name: "node-1".to_owned(), uid: "0b5c0c1e".to_owned() };
     Pool { driver: DriverName::nvidia_gpu(), node }
@@ -118,6 +141,13 @@ pub(crate) fn record(uid: &str, bus: u8) -> Record {
         .unwrap()
 }
 
+/// What a claim that was given the clique gets of two GPUs.
+pub(crate) fn domain_record(uid: &str) -> Record {
+    let edits = |_: Part<'_>| Ok(cdi::ContainerEdits { env: vec!["A=b".to_owned()], ..Default::default() });
+    let granted = granted(&[of_domain("rack")]);
+    plan(&identity(), &claim_ref(uid), &granted, &members(&[1, 2]), &Ledger::default(), edits).unwrap()
+}
+
 /// The ledger with these records in it.
 pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
     let mut ledger = Ledger::default();
@@ -135,7 +165,19 @@ pub(crate) fn loan(bus: u8) -> (String, Loan) {
 /// One GPU for a request.
 pub(crate) fn allocation(request: &str, bus: u8) -> Allocation {
     let request = request.to_owned();
-    Allocation { full_request: request.clone(), request, device: gpu(bus).name(), share_id: None, admin_access: false }
+    Allocation {
+        scope: Scope::Node,
+        full_request: request.clone(),
+        request,
+        device: gpu(bus).name(),
+        share_id: None,
+        admin_access: false,
+    }
+}
+
+/// The clique for a request.
+pub(crate) fn of_domain(request: &str) -> Allocation {
+    Allocation { scope: Scope::Domain, device: DeviceName::domain(CLIQUE), ..allocation(request, 1) }
 }
 
 /// These devices, and no word about their set-up.

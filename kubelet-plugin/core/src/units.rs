@@ -81,7 +81,7 @@ impl Inventory {
                 let made = offer.made_by_hand(ledger)?;
                 (made.uuid.as_str(), UnitKind::Partition(shape, made))
             }
-            What::Passthrough(_) | What::Group(_) => return None,
+            What::Passthrough(_) | What::Group(_) | What::Domain(_) => return None,
         };
         let id = if id.is_empty() { offer.name().to_string() } else { id.to_owned() };
         let uses = offer.uses();

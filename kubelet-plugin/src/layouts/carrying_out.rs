@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tessera_core::{Layout, LayoutRecord, Slot};
+use tessera_core::{LayoutRecord, Slot};
 use tessera_driver::{Partitioning, WorkError};
 use tessera_vocabulary::DeviceName;
 
@@ -109,7 +109,7 @@ impl Hands {
             }
         }
         // Also where an agent died after it had switched the mode, and before anything was cut.
-        let is_ours = matches!(goal, Layout::Whole | Layout::Shares { .. }) || !owned.is_empty();
+        let is_ours = goal.is_in_one_piece() || !owned.is_empty();
         if goal.slots().is_empty() && left == 0 && is_ours && there.cut && there.switchable {
             self.works.do_one(record.join()).await.map_err(Trouble::Joining)?;
         }
@@ -168,6 +168,6 @@ fn not_so(record: &LayoutRecord, there: &There) -> Option<String> {
     if let Some((slot, _)) = there.partitions.iter().find(too_much) {
         return Some(format!("the partition at {} is still there", slot.placement));
     }
-    let is_cut = *goal == Layout::Whole && there.cut;
+    let is_cut = goal.is_in_one_piece() && there.cut;
     is_cut.then(|| "it still is in the mode in which it has partitions".to_owned())
 }

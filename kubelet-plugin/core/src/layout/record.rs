@@ -197,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn what_devices_are_offered_as_is_written_as_it_always_was() {
+        for (layout, text) in [
+            (Layout::AsTold, r#""as_told""#),
+            (Layout::Whole, r#""whole""#),
+            (Layout::Dynamic, r#""dynamic""#),
+            (Layout::Shares { count: 4 }, r#"{"shares":{"count":4}}"#),
+            (Layout::Domain { name: "rack.7".to_owned() }, r#"{"domain":{"name":"rack.7"}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&layout).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Layout>(text).unwrap(), layout);
+        }
+    }
+
+    #[test]
     fn a_change_ends_with_the_new_layout_or_with_the_old_one_and_a_failure() {
         let done = record().changed();
         assert_eq!((done.policy.as_str(), done.goal().slots().len(), &done.change), ("research", 1, &None));

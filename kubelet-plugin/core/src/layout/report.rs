@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tessera_policy::{DeviceId, ReportedDevice};
+use tessera_policy::{DeviceId, Domain, ReportedDevice};
 
 use super::places::profiles;
 use super::{Situation, Step};
@@ -31,11 +31,24 @@ pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
         attributes,
         capacity,
         profiles: accelerator.partitioning.as_ref().map(profiles).unwrap_or_default(),
-        domain: None,
+        domain: domain(situation),
         layout: situation.record.and_then(|record| record.layout.said()),
         state: step.state,
         attempt: step.attempt,
         users: step.users,
         message: step.message.clone(),
+    }
+}
+
+/// The fabric domain that a device lies in. One that is offered with its domain is told to lie there also while its fabric
+/// says otherwise, or nothing: whoever has the domain has the device.
+fn domain(situation: &Situation<'_>) -> Option<Domain> {
+    let found = situation.device.accelerator.spanning_domain();
+    let found = found.map(|domain| Domain { name: domain.name.0, nodes: domain.nodes });
+    let offered = situation.record.and_then(|record| record.layout.domain());
+    match (offered, found) {
+        (Some(name), Some(found)) if found.name == name => Some(found),
+        (Some(name), _) => Some(Domain { name: name.to_owned(), nodes: None }),
+        (None, found) => found,
     }
 }

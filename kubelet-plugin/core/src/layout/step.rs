@@ -2,11 +2,12 @@
 
 use tessera_driver::Accelerator;
 use tessera_policy::{Deadline, DesiredDevice, DeviceId, DeviceState, Drain};
+use tessera_vocabulary::DeviceName;
 
 use super::places::{adopted, normalized, places};
 use super::{Change, DoesNotFit, Failure, Layout, LayoutRecord, Stage, User};
 use crate::inventory::Device;
-use crate::{Condition, Inventory, Ledger, Slot};
+use crate::{Condition, Inventory, Ledger, PreparedDevice, Record, Scope, Slot};
 
 /// What is wanted of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,7 +100,7 @@ fn decide(situation: &Situation<'_>, record: LayoutRecord, users: &[User], desir
         let message = message.clone();
         return mended(situation, record).unwrap_or_else(|| rest(DeviceState::Failed, message));
     }
-    if is_same(&record.layout, desired) {
+    if is_same(&record.layout, desired, &situation.device.accelerator) {
         let tidy = tidied(&record, desired);
         if tidy != record {
             return (Next::Keep(Box::new(tidy)), DeviceState::Ready, String::new(), None);
@@ -107,6 +108,11 @@ fn decide(situation: &Situation<'_>, record: LayoutRecord, users: &[User], desir
         if let Condition::Lost { cause } = &situation.device.condition {
             let state = if desired.layout.is_some() { DeviceState::Failed } else { DeviceState::Ready };
             return rest(state, situation.lost(cause));
+        }
+        if let Some(domain) =
+            record.layout.domain().filter(|_| situation.device.accelerator.spanning_domain().is_none())
+        {
+            return rest(DeviceState::Failed, situation.left(domain));
         }
         return mended(situation, record).unwrap_or_else(|| rest(DeviceState::Ready, String::new()));
     }
@@ -130,7 +136,7 @@ fn decide(situation: &Situation<'_>, record: LayoutRecord, users: &[User], desir
         let adopted = LayoutRecord { layout, policy: desired.policy.clone(), failure: None, ..*open(record) };
         return (Next::Keep(Box::new(adopted)), DeviceState::Ready, String::new(), None);
     }
-    if is_wider(&record, &layout, situation, users) {
+    if is_had_so(situation, users, &layout) || is_wider(&record, &layout, situation, users) {
         let policy = if layout == Layout::AsTold { String::new() } else { desired.policy.clone() };
         let wider = LayoutRecord { layout, policy, failure: None, ..*open(record) };
         return (Next::Keep(Box::new(wider)), DeviceState::Ready, String::new(), None);
@@ -148,7 +154,7 @@ fn on_its_way(situation: &Situation<'_>, mut record: LayoutRecord, desired: &Des
     }
     if failed.is_some()
         && change.desired != *desired
-        && !is_same(&record.layout, desired)
+        && !is_same(&record.layout, desired, &situation.device.accelerator)
         && let Ok(layout) = resolved(desired, &situation.device.accelerator)
     {
         change.touched.extend(layout.slots());
@@ -209,7 +215,7 @@ fn drained(
     };
     let deadline = known.since.saturating_add(desired.drain.deadline_seconds.into());
     // Who has all of a device keeps it where the device is only not to be cut any more.
-    let is_only_joined = record.layout.slots().is_empty() && matches!(known.layout, Layout::AsTold | Layout::Whole);
+    let is_only_joined = is_for_one(&record.layout) && matches!(known.layout, Layout::AsTold | Layout::Whole);
     let has_other = users.iter().any(|user| !user.has_the_whole());
     let waited_for = if is_only_joined && !has_other { &[] } else { users };
     if waited_for.is_empty() {
@@ -263,8 +269,12 @@ fn waiting(users: &[User]) -> String {
 }
 
 /// Whether a device is offered as is desired, however that is written.
-fn is_same(layout: &Layout, desired: &DesiredDevice) -> bool {
+fn is_same(layout: &Layout, desired: &DesiredDevice, accelerator: &Accelerator) -> bool {
     match (layout, &desired.layout) {
+        // One that is carried to another domain is laid out anew; one whose fabric says nothing for now stays what it is.
+        (Layout::Domain { name }, Some(said)) => {
+            said.domain.is_some() && accelerator.spanning_domain().is_none_or(|domain| domain.name.0 == *name)
+        }
         (Layout::Partitions { mix, .. }, Some(said)) => {
             said.partitions.as_ref().is_some_and(|wanted| normalized(wanted) == normalized(mix))
         }
@@ -296,9 +306,6 @@ fn resolved(desired: &DesiredDevice, accelerator: &Accelerator) -> Result<Layout
     if !accelerator.has_driver_facts() {
         return Err("user space has it, and nothing else is known of it; give it back to its driver".to_owned());
     }
-    if said.domain.is_some() {
-        return Err("this agent offers no fabric domains".to_owned());
-    }
     if let Some(mix) = &said.partitions {
         let slots = places(may_be_cut()?, mix).map_err(|error| error.to_string())?;
         return Ok(Layout::Partitions { mix: mix.clone(), slots });
@@ -308,6 +315,12 @@ fn resolved(desired: &DesiredDevice, accelerator: &Accelerator) -> Result<Layout
     }
     if partitioning.is_some_and(|own| own.cut && !own.switchable) {
         return Err("it is in the mode in which it has partitions, which a reset switches off; do that".to_owned());
+    }
+    if said.domain.is_some() {
+        let ends = "it lies in no fabric domain that spans nodes, as far as its driver and the agent's settings tell; see who \
+                    manages its fabric, or choose another layout";
+        let domain = accelerator.spanning_domain().ok_or(ends)?;
+        return Ok(Layout::Domain { name: domain.name.0 });
     }
     Ok(said.shares.map_or(Layout::Whole, |shares| Layout::Shares { count: shares.count }))
 }
@@ -321,6 +334,23 @@ fn adoptable(record: &LayoutRecord, layout: &Layout, device: &Device) -> Option<
     adopted(device.accelerator.partitioning.as_ref()?, mix)
 }
 
+/// Whether whoever has the device was given it with the domain that it is to be offered with: an agent that could not read the
+/// layout, or knew no such, came between.
+fn is_had_so(situation: &Situation<'_>, users: &[User], layout: &Layout) -> bool {
+    let Some(domain) = layout.domain().map(DeviceName::domain) else { return false };
+    let name = situation.device.name();
+    let held = situation.ledger.records().flat_map(Record::holds);
+    let mut held = held.filter(|held| held.uses().iter().any(|used| used.accelerator == *name));
+    let is_with_domain = |held: &PreparedDevice| held.scope == Scope::Domain && held.device == domain;
+    let is_claims_alone = users.iter().all(|user| matches!(user, User::Claim { .. }));
+    !users.is_empty() && is_claims_alone && held.all(is_with_domain)
+}
+
+/// Whether who has all of a device has it by itself and for itself, and is published so by any of these layouts.
+fn is_for_one(layout: &Layout) -> bool {
+    matches!(layout, Layout::AsTold | Layout::Whole | Layout::Dynamic)
+}
+
 /// Whether all that could be had of a device can be had by another layout too, and nothing is to be done to it.
 fn is_wider(record: &LayoutRecord, layout: &Layout, situation: &Situation<'_>, users: &[User]) -> bool {
     let told = situation.inventory.offering();
@@ -331,10 +361,9 @@ fn is_wider(record: &LayoutRecord, layout: &Layout, situation: &Situation<'_>, u
         Layout::AsTold => true,
         Layout::Dynamic => !by_hand,
         Layout::Whole => !by_hand && !cut,
-        Layout::Partitions { .. } | Layout::Shares { .. } => false,
+        Layout::Partitions { .. } | Layout::Shares { .. } | Layout::Domain { .. } => false,
     };
-    let was_in_one_piece = matches!(record.layout, Layout::AsTold | Layout::Whole | Layout::Dynamic);
-    in_one_piece && was_in_one_piece && !loses
+    in_one_piece && is_for_one(&record.layout) && !loses
 }
 
 impl Situation<'_> {
@@ -364,6 +393,14 @@ impl Situation<'_> {
     fn cannot(&self, desired: &DesiredDevice, cause: &str) -> String {
         let device = self.device.accelerator.name();
         format!("{device}: policy {} cannot have its layout: {cause}", desired.policy)
+    }
+
+    fn left(&self, domain: &str) -> String {
+        let device = self.device.accelerator.name();
+        format!(
+            "{device}: it is no member of fabric domain {domain} any more; see who manages its fabric; it goes on by itself once \
+             it is one again"
+        )
     }
 
     fn lost(&self, cause: &str) -> String {

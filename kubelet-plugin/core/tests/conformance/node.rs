@@ -5,7 +5,7 @@ use simulated_hardware::{Hardware, Machine, Profile};
 use tempfile::TempDir;
 use tessera_core::{
     Allocation, ClaimRef, Features, Granted, Identity, Inventory, Ledger, NodeIdentity, Offering, Part, Pool, Record,
-    plan, slices,
+    Scope, plan, slices,
 };
 use tessera_driver::{Backend, Discovery, Host, Root};
 
@@ -62,6 +62,7 @@ impl<'a> Node<'a> {
         ledger: &Ledger,
     ) -> Result<Record, String> {
         let allocation = |device: &String| Allocation {
+            scope: Scope::Node,
             request: "all".to_owned(),
             full_request: "all".to_owned(),
             device: device.parse().unwrap(),
@@ -73,6 +74,7 @@ impl<'a> Node<'a> {
         let host = Host::new(self.root());
         let edits = |part: Part<'_>| match part {
             Part::Whole(accelerator) => accelerator.container_edits(&host).map_err(|error| error.to_string()),
+            Part::Member(accelerator) => accelerator.member_edits(&host).map_err(|error| error.to_string()),
             Part::Partition(..) | Part::Passthrough(..) => Err("takes work, which is not done here".to_owned()),
         };
         plan(&self.identity(), &claim, &granted, inventory, ledger, edits).map_err(|refusal| refusal.to_string())

@@ -1,8 +1,8 @@
-use tessera_driver::{Made, Partition, Placement};
+use tessera_driver::{Facts, Made, Partition, Placement};
 use tessera_policy::Layout as Said;
 
 use super::*;
-use crate::testing::{gpu, h100, inventory_of, ledger, loan, record as claim_of};
+use crate::testing::{CLIQUE, domain_record, gpu, h100, inventory_of, ledger, loan, member, record as claim_of};
 use crate::{Layouts, Offering};
 
 /// When all of these tests happen, in seconds since the boot.
@@ -317,6 +317,164 @@ fn a_device_is_closed_then_waited_for_then_changed() {
         assert!(text.contains(message) && (message.is_empty() == text.is_empty()), "{what}: {text}");
         assert!(text.len() < 256, "{what}: {text}");
     }
+}
+
+#[test]
+fn a_device_is_offered_with_the_domain_that_its_fabric_tells() {
+    use DeviceState::{Changing, Draining, Failed, Ready};
+    let domain = || wanted(Some(Said::domain()));
+    let whole = || wanted(Some(Said::whole()));
+    let in_clique = |clique: Option<&str>| {
+        let mut gpu = member(1);
+        if let Facts::NvidiaGpu(facts) = &mut gpu.facts {
+            facts.clique = clique.map(str::to_owned);
+        }
+        gpu
+    };
+    let of = |desired| Case { accelerator: member(1), ..Case::new(desired) };
+    let laid = || of(domain()).laid(&domain());
+    let uncut = |mut accelerator: Accelerator| {
+        let partitioning = accelerator.partitioning.as_mut().unwrap();
+        (partitioning.cut, partitioning.switchable) = (true, false);
+        accelerator
+    };
+    let as_told = "what the agent was told at its start";
+    let nobody = "nobody has it; waiting until everybody knows that it is not to be had";
+    let claim = "waiting for claim team/training";
+    for (what, case, next, state, message) in [
+        (
+            "its fabric ends with the node",
+            Case::new(domain()),
+            "rest".to_owned(),
+            Failed,
+            "it lies in no fabric domain",
+        ),
+        ("it is free", of(domain()), format!("keep {as_told} -> domain Draining"), Draining, nobody),
+        (
+            "a claim has the whole",
+            of(domain()).closed_for(9, Stage::Draining).held(),
+            "rest".to_owned(),
+            Draining,
+            claim,
+        ),
+        (
+            "it is closed and free",
+            of(domain()).closed_for(9, Stage::Draining),
+            format!("go {as_told} -> domain Changing"),
+            Changing,
+            "",
+        ),
+        (
+            "only a reset makes it one piece",
+            Case { accelerator: uncut(member(1)), ..of(domain()) },
+            "rest".to_owned(),
+            Failed,
+            "a reset",
+        ),
+        (
+            "a claim has it with the domain already",
+            Case { ledger: ledger([domain_record("uid-1")]), ..of(domain()) },
+            "keep domain".to_owned(),
+            Ready,
+            "",
+        ),
+        (
+            "and pods have it too",
+            Case {
+                ledger: {
+                    let mut ledger = ledger([domain_record("uid-1")]);
+                    ledger.lend([loan(1)].into());
+                    ledger
+                },
+                ..of(domain())
+            },
+            format!("keep {as_told} -> domain Draining"),
+            Draining,
+            "waiting for claim team/training and 1 more",
+        ),
+        ("it is so", laid(), "rest".to_owned(), Ready, ""),
+        ("and is lost", Case { is_lost: true, ..laid() }, "rest".to_owned(), Failed, "it is lost"),
+        (
+            "its fabric is made anew",
+            Case { accelerator: in_clique(None), ..laid() },
+            "rest".to_owned(),
+            Failed,
+            "it is no member of fabric domain c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35.32766 any more",
+        ),
+        (
+            "it was carried to another rack",
+            Case { accelerator: in_clique(Some("b.2")), ..laid() },
+            "keep domain -> domain Draining".to_owned(),
+            Draining,
+            nobody,
+        ),
+        (
+            "it is withdrawn",
+            Case { desired: None, ..laid() },
+            format!("keep domain -> {as_told} Draining"),
+            Draining,
+            nobody,
+        ),
+        (
+            "it is to be whole again while a claim has the domain",
+            Case { desired: Some(whole()), ..laid() }.closed_for(9, Stage::Draining).held(),
+            "rest".to_owned(),
+            Draining,
+            claim,
+        ),
+        (
+            "and nobody has it",
+            Case { desired: Some(whole()), ..laid() }.closed_for(9, Stage::Draining),
+            "go domain -> whole Changing".to_owned(),
+            Changing,
+            "",
+        ),
+        (
+            "shares are withdrawn while a claim has one",
+            Case { desired: Some(whole()), ..Case::new(domain()).laid(&wanted(Some(Said::shares(4)))) }
+                .closed_for(9, Stage::Draining)
+                .held(),
+            "rest".to_owned(),
+            Draining,
+            claim,
+        ),
+    ] {
+        let (found, found_state, text) = told(&case.step());
+        assert_eq!((found, found_state), (next, state), "{what}: {text}");
+        assert!(text.contains(message) && (message.is_empty() == text.is_empty()), "{what}: {text}");
+        assert!(text.len() < 256, "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_domain_is_told_of_whatever_the_layout_is() {
+    let told = |accelerator: Accelerator, layout: Layout| {
+        let record = LayoutRecord { layout, ..LayoutRecord::new("boot", &accelerator) };
+        let inventory = inventory_of(Offering::NOTHING, vec![accelerator]);
+        let situation = Situation {
+            driver: "gpu.nvidia.com",
+            boot_id: "boot",
+            inventory: &inventory,
+            device: &inventory.devices()[0],
+            ledger: &Ledger::default(),
+            record: (!record.says_nothing()).then_some(&record),
+            wanted: Wanted::Unknown,
+            now: NOW,
+            is_closed: false,
+            trouble: None,
+        };
+        let report = crate::report(&situation, &next_step(&situation));
+        (report.domain.map(|domain| domain.name), report.layout.map(|layout| layout.to_string()))
+    };
+    let with = |name: &str| Layout::Domain { name: name.to_owned() };
+    let clique = || Some(CLIQUE.to_owned());
+    let domain = || Some("domain".to_owned());
+    assert_eq!(told(gpu(1), Layout::AsTold), (None, None));
+    assert_eq!(told(member(1), Layout::AsTold), (clique(), None));
+    assert_eq!(told(member(1), Layout::Whole), (clique(), Some("whole".to_owned())));
+    assert_eq!(told(member(1), with(CLIQUE)), (clique(), domain()));
+    assert_eq!(told(member(1), with("before.1")), (Some("before.1".to_owned()), domain()), "it is offered there still");
+    assert_eq!(told(gpu(1), with("before.1")), (Some("before.1".to_owned()), domain()), "its fabric is made anew");
 }
 
 #[test]
