@@ -4,7 +4,7 @@ use cdi::{Hook, HookName};
 use tessera_hook::Arguments;
 
 use crate::Root;
-use crate::nvidia::{Installation, LoaderCache};
+use crate::nvidia::{Installation, LoaderCache, SeenNodes};
 
 /// The node, as far as containers are handed something of it: device nodes and the files of drivers.
 #[derive(Debug)]
@@ -12,12 +12,13 @@ pub struct Host {
     root: Root,
     hook: Option<PathBuf>,
     nvidia: Option<Installation>,
+    seen_nodes: SeenNodes,
 }
 
 impl Host {
     /// A host that hands out device nodes alone, those below `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, hook: None, nvidia: None }
+        Self { root, hook: None, nvidia: None, seen_nodes: SeenNodes::default() }
     }
 
     /// Hands out the files of NVIDIA's driver too, which is installed below `driver_root`: the node's own root, or that
@@ -27,12 +28,13 @@ impl Host {
         Self { nvidia: Some(Installation::new(driver_root, loader_cache)), ..self }
     }
 
-    /// Looks whether the drivers' files are as they were. What is handed out of them within the next moment costs no look
+    /// Looks whether device nodes and the drivers' files are as they were. What is handed out of them within the next moment costs no look
     /// then: whoever has to wait anyway does this meanwhile.
     pub fn look_ahead(&self) {
         if let Some(installation) = &self.nvidia {
             installation.look_ahead(&self.root);
         }
+        self.seen_nodes.look_ahead();
     }
 
     /// Has containers run the program `tessera-hook`, as the container runtime sees it, for what a spec cannot say.
@@ -56,6 +58,10 @@ impl Host {
     /// The root of the node's file system.
     pub(crate) fn root(&self) -> &Root {
         &self.root
+    }
+
+    pub(crate) fn seen_nodes(&self) -> &SeenNodes {
+        &self.seen_nodes
     }
 
     pub(crate) fn nvidia(&self) -> Option<&Installation> {

@@ -14,6 +14,7 @@ mod installation;
 mod links;
 mod passing;
 mod passthrough;
+mod remembered;
 mod session;
 mod vendor;
 mod virtual_gpu;
@@ -30,5 +31,6 @@ pub use session::Session;
 pub use virtual_gpu::{HostDriver, VirtualGpu};
 pub use workbench::NvidiaWorkbench;
 
+pub(crate) use device_nodes::SeenNodes;
 pub(crate) use function::Function;
 pub(crate) use installation::Installation;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceClaim;
+use kube::api::GetParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
-use kube::{Api, Client, Config};
-use tessera_core::NodeIdentity;
+use kube::{Api, Client, Config, Resource};
+use tessera_core::{ClaimObject, NodeIdentity};
 
 /// The kubelet gives a prepare call 45 s and retries it for ever; answering with a reason beats running into that.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,10 +49,14 @@ pub(crate) enum ClaimReadError {
 }
 
 /// Reads one claim by name. Nodes never list or watch claims: there may be 15,000 nodes.
-pub(crate) async fn claim(client: &Client, namespace: &str, name: &str) -> Result<ResourceClaim, ClaimReadError> {
-    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), namespace);
+pub(crate) async fn claim(client: &Client, namespace: &str, name: &str) -> Result<ClaimObject, ClaimReadError> {
+    let path = ResourceClaim::url_path(&(), Some(namespace));
+    let get = async {
+        let get = kube::core::Request::new(path).get(name, &GetParams::default());
+        client.request(get.map_err(kube::Error::BuildRequest)?).await
+    };
     let full_name = || format!("{namespace}/{name}");
-    match tokio::time::timeout(CLAIM_TIMEOUT, claims.get(name)).await {
+    match tokio::time::timeout(CLAIM_TIMEOUT, get).await {
         Err(_) => Err(ClaimReadError::Timeout(full_name())),
         Ok(Ok(claim)) => Ok(claim),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(ClaimReadError::Deleted(full_name())),

@@ -165,7 +165,8 @@ impl Claims {
         self.metrics.operation(Operation::Prepare, result.is_ok(), started.elapsed());
         match &result {
             Ok((devices, Repeated(false))) => {
-                info!(%claim, uid = %claim.uid, devices = devices.len(), "prepared");
+                let (claim, devices) = (claim.clone(), devices.len());
+                after_the_answer(move || info!(%claim, uid = %claim.uid, devices, "prepared"));
             }
             // A kubelet that starts asks for every claim of every pod again, and nothing is done.
             Ok((devices, Repeated(true))) => {
@@ -342,7 +343,10 @@ impl Claims {
         };
         self.metrics.operation(Operation::Unprepare, result.is_ok(), started.elapsed());
         match &result {
-            Ok(()) => info!(%claim, uid = %claim.uid, "unprepared"),
+            Ok(()) => {
+                let claim = claim.clone();
+                after_the_answer(move || info!(%claim, uid = %claim.uid, "unprepared"));
+            }
             Err(error) => warn!(%claim, uid = %claim.uid, %error, "not unprepared"),
         }
         result
@@ -372,6 +376,15 @@ impl Claims {
             }
         }
     }
+}
+
+/// Says something once the answer is on its way: nobody is to wait for a line of the log.
+fn after_the_answer(say: impl FnOnce() + Send + 'static) {
+    tokio::spawn(async {
+        // Whatever can go on now goes first.
+        tokio::task::yield_now().await;
+        say();
+    });
 }
 
 /// Whether a call found all done.

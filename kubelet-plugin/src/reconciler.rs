@@ -97,7 +97,7 @@ impl Reconciler {
     async fn rebuild(&self, full_name: &(String, String), certain: bool, unread: &BTreeSet<ClaimUid>) -> bool {
         let (namespace, name) = full_name;
         let Ok(object) = api::claim(&self.client, namespace, name).await else { return false };
-        let Some(uid) = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return false };
+        let Some(uid) = object.uid().and_then(|uid| uid.parse().ok()) else { return false };
         let claim = ClaimRef { namespace: namespace.clone(), name: name.clone(), uid };
         if !(certain || unread.contains(&claim.uid)) || !stands(&claim, Some(&object), &self.identity) {
             return false;

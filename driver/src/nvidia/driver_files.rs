@@ -122,7 +122,7 @@ pub(super) fn find(
         }
         Err(error) => {
             let root = driver_root.seen_by_agent("/");
-            let stamps = Stamps::of(&root);
+            let stamps = Stamps::of([root.clone()]);
             (Err(NoDriverFiles::Root { root: root.display().to_string(), reason: error.to_string() }), stamps)
         }
     }

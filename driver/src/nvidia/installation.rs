@@ -1,12 +1,13 @@
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use cdi::ContainerEdits;
 use tracing::info;
 
-use super::driver_files::{self, NoDriverFiles, Stamps};
+use super::driver_files::{self, NoDriverFiles};
 use super::handing_out;
+use super::remembered::Remembered;
 use crate::Root;
 
 /// How a container's dynamic loader comes to find the driver's libraries.
@@ -28,9 +29,6 @@ pub enum LoaderCache {
     None,
 }
 
-/// How long what was looked at counts as it was: while a claim is read from the API server.
-const MOMENT: Duration = Duration::from_millis(10);
-
 /// NVIDIA's driver on this node, as containers get it.
 ///
 /// What was found is remembered and used again as long as nothing has changed: the loaded version, every directory that
@@ -45,18 +43,16 @@ pub(crate) struct Installation {
 
 #[derive(Debug, Default)]
 struct State {
-    remembered: Option<Remembered>,
+    remembered: Option<Remembered<Found>>,
     /// What was last told about a driver that is not there.
     told: Option<NoDriverFiles>,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct Found {
+    /// The version that is loaded.
     loaded: Option<String>,
-    stamps: Stamps,
     edits: ContainerEdits,
-    /// When somebody last looked ahead and found all of it so.
-    held: Option<Instant>,
 }
 
 impl Installation {
@@ -71,32 +67,31 @@ impl Installation {
     /// Makes the next [`Installation::edits`] within a moment one that needs no look.
     pub(crate) fn look_ahead(&self, node: &Root) {
         let began = Instant::now();
-        self.look(node, |known| {
-            // Of one that was looked at a moment ago that moment counts.
-            known.held = known.held.filter(|held| held.elapsed() < MOMENT).or(Some(began));
-        });
+        let mut state = self.look(node).1;
+        if let Some(known) = &mut state.remembered {
+            known.hold(began);
+        }
     }
 
     /// What a container needs of the driver's files. Nothing, where the node has none: that is told once in the log, and
     /// containers get device nodes alone, as images that bring the libraries themselves want it.
     pub(crate) fn edits(&self, node: &Root) -> ContainerEdits {
-        self.look(node, |known| known.edits.clone())
+        match self.look(node) {
+            (Some(edits), _) => edits,
+            (None, state) => state.remembered.as_ref().map(|known| known.found.edits.clone()).unwrap_or_default(),
+        }
     }
 
-    fn look<T>(&self, node: &Root, take: impl FnOnce(&mut Remembered) -> T) -> T {
+    /// What was found by a search of now; else what is remembered is as it was.
+    fn look(&self, node: &Root) -> (Option<ContainerEdits>, MutexGuard<'_, State>) {
         // Held during a search: whoever comes meanwhile wants its result.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &mut state.remembered
-            && known.held.is_some_and(|held| held.elapsed() < MOMENT)
-        {
-            return take(known);
+        if state.remembered.as_ref().is_some_and(Remembered::is_fresh) {
+            return (None, state);
         }
         let loaded = driver_files::loaded(node);
-        if let Some(known) = &mut state.remembered
-            && known.loaded == loaded
-            && known.stamps.hold()
-        {
-            return take(known);
+        if state.remembered.as_ref().is_some_and(|known| known.found.loaded == loaded && known.holds()) {
+            return (None, state);
         }
         let looked = SystemTime::now();
         let (found, stamps) = driver_files::find(node, &self.driver_root, loaded.as_deref());
@@ -114,12 +109,8 @@ impl Installation {
                 ContainerEdits::default()
             }
         };
-        // While things change, what was read may be half of a change and its end not show.
-        let settled = stamps.settled(looked);
-        let mut found = Remembered { loaded, stamps, edits, held: None };
-        let taken = take(&mut found);
-        state.remembered = settled.then_some(found);
-        taken
+        state.remembered = Remembered::new(Found { loaded, edits: edits.clone() }, stamps, looked);
+        (Some(edits), state)
     }
 }
 

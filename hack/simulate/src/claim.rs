@@ -1,10 +1,8 @@
 //! Claims as the API server and the kubelet know them, and the scheduler that allocates them.
 
 use cdi::FileName;
-use k8s_openapi::api::resource::v1::{
-    AllocationResult, Device, DeviceAllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimStatus,
-};
-use tessera_core::{ClaimRef, ClaimUid, Identity, PreparedDevice};
+use k8s_openapi::api::resource::v1::{AllocationResult, Device, DeviceAllocationResult, DeviceRequestAllocationResult};
+use tessera_core::{ClaimObject, ClaimRef, ClaimUid, Identity, PreparedDevice};
 use tessera_vocabulary::DeviceName;
 use tessera_vocabulary::attributes::nvidia;
 
@@ -92,7 +90,7 @@ pub(crate) fn read(
     wanted: &ClaimRef,
     identity: &Identity,
     server: &Server,
-) -> Result<ResourceClaim, Refused> {
+) -> Result<ClaimObject, Refused> {
     if server.down {
         return Err(Refused::Away);
     }
@@ -106,17 +104,12 @@ pub(crate) fn read(
         admin_access: claim.admin.then_some(true),
         ..DeviceRequestAllocationResult::default()
     };
-    let mut object = ResourceClaim::default();
-    object.metadata.uid = Some(claim.uid().to_string());
-    object.status = claim.allocation.as_ref().map(|devices| ResourceClaimStatus {
-        allocation: Some(AllocationResult {
-            devices: Some(DeviceAllocationResult {
-                results: Some(devices.iter().enumerate().map(result).collect()),
-                ..DeviceAllocationResult::default()
-            }),
-            ..AllocationResult::default()
+    let allocation = claim.allocation.as_ref().map(|devices| AllocationResult {
+        devices: Some(DeviceAllocationResult {
+            results: Some(devices.iter().enumerate().map(result).collect()),
+            ..DeviceAllocationResult::default()
         }),
-        ..ResourceClaimStatus::default()
+        ..AllocationResult::default()
     });
-    Ok(object)
+    Ok(ClaimObject::new(claim.uid().to_string(), allocation))
 }

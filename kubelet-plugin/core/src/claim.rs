@@ -1,12 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use k8s_openapi::api::resource::v1::{DeviceRequestAllocationResult, ResourceClaim};
+use k8s_openapi::api::resource::v1::DeviceRequestAllocationResult;
 use serde::{Deserialize, Serialize};
 use tessera_config::{ConfigError, DeviceConfig, DeviceType, Entry, Place, resolve};
 use tessera_vocabulary::{DeviceName, domain_pool};
 
-use crate::Identity;
+use crate::{ClaimObject, Identity};
 
 /// The UID of a claim: what everything about it is keyed by, since its name can be given to another claim.
 ///
@@ -191,15 +191,13 @@ pub enum ClaimError {
 ///
 /// # Errors
 /// See [`ClaimError`]. Nothing in a claim makes this panic.
-pub fn allocations(claim: &ResourceClaim, wanted: &ClaimRef, identity: &Identity) -> Result<Granted, ClaimError> {
-    let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+pub fn allocations(claim: &ClaimObject, wanted: &ClaimRef, identity: &Identity) -> Result<Granted, ClaimError> {
+    let uid = claim.uid().unwrap_or_default();
     if uid != wanted.uid.as_str() {
         return Err(ClaimError::Replaced { name: wanted.to_string(), found: uid.to_owned() });
     }
     let devices = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.allocation.as_ref())
+        .allocation()
         .and_then(|allocation| allocation.devices.as_ref())
         .ok_or_else(|| ClaimError::NotAllocated(wanted.to_string()))?;
 

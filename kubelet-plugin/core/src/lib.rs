@@ -2,6 +2,7 @@
 //! claim gets. No I/O, no clock, no randomness: equal input gives equal output, byte for byte.
 
 mod claim;
+mod claim_object;
 mod counters;
 mod domains;
 mod inventory;
@@ -25,6 +26,7 @@ mod testing;
 mod units;
 
 pub use claim::{Allocation, ClaimError, ClaimRef, ClaimUid, Config, Granted, InvalidClaimUid, Scope, allocations};
+pub use claim_object::ClaimObject;
 pub use inventory::{Condition, Device, Inventory};
 pub use layout::{
     Change, DeviceLayout, DoesNotFit, Failure, Layout, LayoutRecord, Layouts, Next, Repartitioning, Situation, Slot,

@@ -1,15 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::resource::v1::ResourceClaim;
-
-use crate::{ClaimError, ClaimRef, ClaimUid, Identity, Ledger, Record, allocations};
+use crate::{ClaimError, ClaimObject, ClaimRef, ClaimUid, Identity, Ledger, Record, allocations};
 
 /// Whether the API server still knows a prepared claim as one of this node's. `object` is what it has under the claim's
 /// name, if anything.
 ///
 /// A claim that was deallocated, or allocated elsewhere since, is as gone as one that was deleted: the scheduler may give
 /// its devices away.
-pub fn stands(claim: &ClaimRef, object: Option<&ResourceClaim>, identity: &Identity) -> bool {
+pub fn stands(claim: &ClaimRef, object: Option<&ClaimObject>, identity: &Identity) -> bool {
     let Some(object) = object else { return false };
     match allocations(object, claim, identity) {
         Ok(granted) => !granted.allocations.is_empty(),
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
     use crate::testing::{claim_ref, gpu, identity, ledger, record};
 
-    fn object(uid: &str, pool: Option<&str>) -> ResourceClaim {
+    fn object(uid: &str, pool: Option<&str>) -> ClaimObject {
         let result =
             |pool| json!({"request": "gpu", "driver": "gpu.nvidia.com", "pool": pool, "device": gpu(1).name()});
         let status = pool.map(|pool| json!({"allocation": {"devices": {"results": [result(pool)]}}}));

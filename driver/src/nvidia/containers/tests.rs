@@ -3,6 +3,7 @@ use semver::Version;
 
 use super::*;
 use crate::nvidia::driver_files::testing::{Tree, ubuntu};
+use crate::nvidia::remembered::MOMENT;
 use crate::nvidia::{Installation, LoaderCache};
 use crate::{Accelerator, Facts, Locality, Resources};
 
@@ -141,4 +142,27 @@ fn the_hook_is_told_what_it_understands() {
     // Every library that the loader is to find is mounted where the hook is told that it is.
     let mounted = |path: &String| edits.mounts.iter().any(|mount| mount.container_path == *path);
     assert!(arguments.libraries.iter().all(|library| mounted(&library.path)));
+}
+
+#[test]
+fn a_node_that_comes_or_goes_is_seen_after_a_moment() {
+    let tree = machine();
+    tree.aged();
+    let host = host(&tree, LoaderCache::None);
+    let has = |path: &str| {
+        std::thread::sleep(MOMENT);
+        let edits = gpu().container_edits(&host).unwrap();
+        edits.device_nodes.iter().any(|node| node.path == path)
+    };
+    for (node, there) in [("/dev/nvidia-uvm", true), ("/dev/dri/renderD129", true), ("/dev/nvidia-modeset", false)] {
+        assert_eq!((has(node), has(node)), (there, there), "{node}");
+    }
+    tree.remove("/dev/nvidia-uvm");
+    tree.remove("/dev/dri/renderD129");
+    tree.node_file("/dev/nvidia-modeset", "");
+    for (node, there) in [("/dev/nvidia-uvm", false), ("/dev/dri/renderD129", false), ("/dev/nvidia-modeset", true)] {
+        assert_eq!(has(node), there, "{node}");
+    }
+    tree.aged();
+    assert!(has("/dev/nvidia-modeset") && has("/dev/nvidia3"));
 }

@@ -36,9 +36,9 @@ struct Stamp {
 }
 
 impl Stamps {
-    /// The stamp of one path.
-    pub(super) fn of(path: &Path) -> Self {
-        Self([(path.to_owned(), stamp(path))].into())
+    /// The stamps of these paths.
+    pub(in crate::nvidia) fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
     }
 
     fn add(&mut self, path: PathBuf) {

@@ -2,6 +2,7 @@ use tessera_hook::Architecture::X86_64;
 
 use super::*;
 use crate::nvidia::driver_files::testing::{Tree, VERSION};
+use crate::nvidia::remembered::MOMENT;
 
 const CUDA: &str = "/usr/lib64/libcuda.so.580.65.06";
 
