@@ -1,6 +1,7 @@
 //! What a policy wants of the devices of a node, by the node's NodeLayout: carried out, answered, changed and withdrawn.
 
 mod by_count;
+mod domain;
 mod failing;
 mod killed;
 mod shares;
@@ -24,9 +25,14 @@ const FLAGS: &[&str] = &["--layout-grace", "0.2", "--reconcile", "0.5", "--node-
 
 /// A node with eight H100s on which policies are followed.
 async fn following() -> (Node, Plugin) {
-    let mut node = Node::new(AGENT, "dgx-h100");
+    following_on("dgx-h100", FLAGS).await
+}
+
+/// The same on another machine.
+async fn following_on(machine: &str, flags: &[&str]) -> (Node, Plugin) {
+    let mut node = Node::new(AGENT, machine);
     node.start_kubelet(Answer::Confirm);
-    let plugin = start(&mut node, FLAGS).await;
+    let plugin = start(&mut node, flags).await;
     (node, plugin)
 }
 
@@ -39,7 +45,11 @@ async fn start(node: &mut Node, flags: &[&str]) -> Plugin {
 
 /// What is wanted of one device.
 fn desired(device: &str, layout: Value) -> Value {
-    json!({"driver": DRIVER, "name": device, "policy": "research", "layout": layout, "attempt": 1})
+    desired_of(DRIVER, device, layout)
+}
+
+fn desired_of(driver: &str, device: &str, layout: Value) -> Value {
+    json!({"driver": driver, "name": device, "policy": "research", "layout": layout, "attempt": 1})
 }
 
 fn partitions(mix: &[(&str, u32)]) -> Value {

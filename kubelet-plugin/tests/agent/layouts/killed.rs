@@ -46,48 +46,79 @@ async fn in_the_midst_of_a_call_of_the_driver() {
 /// Before each change of a file of the agent's, and before each that the driver makes to the hardware. Which there are is what
 /// the kernel sees.
 #[cfg(target_arch = "x86_64")]
-#[tokio::test]
-async fn at_every_change() {
+mod at_every_change {
     use interruptions::{Interruption, Watch};
+    use serde_json::{Value, json};
+    use simulated_hardware::Profile;
+    use testkit::kubelet::Answer;
 
-    let mut node = Node::without_driver(AGENT);
-    let mut profile = simulated_hardware::Profile::named("dgx-h100").unwrap();
-    profile.gpus.truncate(2);
-    node.install_driver(&profile);
-    node.start_kubelet(testkit::kubelet::Answer::Confirm);
-    start(&mut node, FLAGS).await;
-    let layouts = [("3g.40gb", 9), ("2g.20gb", 14)];
-    let mut at = 0;
-    let all = loop {
-        let (profile, shape) = layouts[at % 2];
-        let directories = [node.state_dir(), node.root().join("hardware.json")];
-        let watch = Watch::start(node.agent().id(), &directories, Interruption::Kill { at }).unwrap();
-        let wanted = partitions(&[(profile, 1)]);
-        want(&node, &[desired(GPUS[0], wanted.clone())]);
-        let is_done = |node: &Node| {
-            let answer = super::answered(node)?.remove(GPUS[0])?;
-            (answer["state"] == "Ready" && answer["layout"] == wanted).then_some(())
+    use super::*;
+    use crate::layouts::answered;
+
+    /// A node with the first two GPUs of a machine.
+    async fn two_of(machine: &str) -> Node {
+        let mut node = Node::without_driver(AGENT);
+        let mut profile = Profile::named(machine).unwrap();
+        profile.gpus.truncate(2);
+        node.install_driver(&profile);
+        node.start_kubelet(Answer::Confirm);
+        start(&mut node, FLAGS).await;
+        node
+    }
+
+    /// One of two layouts after the other is wanted of a device, until nothing is left to be interrupted; says which points
+    /// there are. What there is after each is looked at by `check`, which is told which of both it is.
+    async fn killed(node: &mut Node, device: &str, layouts: [Value; 2], check: impl Fn(&Node, usize)) -> Vec<String> {
+        let mut at = 0;
+        loop {
+            let directories = [node.state_dir(), node.root().join("hardware.json")];
+            let watch = Watch::start(node.agent().id(), &directories, Interruption::Kill { at }).unwrap();
+            let wanted = &layouts[at % 2];
+            want(node, &[desired(device, wanted.clone())]);
+            let is_done = |node: &Node| {
+                let answer = answered(node)?.remove(device)?;
+                (answer["state"] == "Ready" && answer["layout"] == *wanted).then_some(())
+            };
+            node.wait("a change or an end", |node| if watch.has_ended() { Some(()) } else { is_done(node) }).await;
+            let seen = watch.end().unwrap();
+            if let Some(interrupted) = seen.interrupted {
+                println!("killed before {}", node.anonymous(&seen.points[interrupted].to_string()));
+                node.ended().await;
+                start(node, FLAGS).await;
+                node.wait("the layout", is_done).await;
+            }
+            check(node, at % 2);
+            assert_eq!(kept(node), [format!("{device}.layout")]);
+            if seen.interrupted.is_none() {
+                return seen.points.iter().map(|point| node.anonymous(&point.to_string())).collect();
+            }
+            at += 1;
+        }
+    }
+
+    fn assert_among(points: &[String], files: &[&str]) {
+        println!("every point: {points:#?}");
+        for file in files {
+            assert!(points.iter().any(|point| point.contains(file)), "{file} is not among {points:#?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn between_partitions() {
+        let mut node = two_of("dgx-h100").await;
+        let layouts = ["3g.40gb", "2g.20gb"].map(|profile| partitions(&[(profile, 1)]));
+        let check = |node: &Node, layout: usize| {
+            let there: Vec<_> = instances(node, 0).into_iter().map(|(shape, _)| shape).collect();
+            assert_eq!(there, [[9, 14][layout]]);
         };
-        node.wait("a change or an end", |node| if watch.has_ended() { Some(()) } else { is_done(node) }).await;
-        let seen = watch.end().unwrap();
-        let is_killed = seen.interrupted.is_some();
-        if is_killed {
-            println!("killed before {}", node.anonymous(&seen.points[seen.interrupted.unwrap()].to_string()));
-            node.ended().await;
-            start(&mut node, FLAGS).await;
-            node.wait("the layout", is_done).await;
-        }
-        let there: Vec<_> = instances(&node, 0).into_iter().map(|(shape, _)| shape).collect();
-        assert_eq!(there, [shape]);
-        assert_eq!(kept(&node), [format!("{}.layout", GPUS[0])]);
-        if !is_killed {
-            break seen;
-        }
-        at += 1;
-    };
-    let points: Vec<_> = all.points.iter().map(|point| node.anonymous(&point.to_string())).collect();
-    println!("every point: {points:#?}");
-    for file in [".layout", "hardware.json"] {
-        assert!(points.iter().any(|point| point.contains(file)), "{file} is not among {points:#?}");
+        assert_among(&killed(&mut node, GPUS[0], layouts, check).await, &[".layout", "hardware.json"]);
+    }
+
+    #[tokio::test]
+    async fn between_partitions_and_a_domain() {
+        let mut node = two_of("gb200").await;
+        let layouts = [json!({"domain": {}}), partitions(&[("1g.23gb", 1)])];
+        let check = |node: &Node, layout: usize| assert_eq!(instances(node, 0).len(), layout);
+        assert_among(&killed(&mut node, "gpu-0008-01-00-0", layouts, check).await, &[".layout", "hardware.json"]);
     }
 }
