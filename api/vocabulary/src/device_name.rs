@@ -141,7 +141,7 @@ mod tests {
         for (domain, begins) in [
             (clique, "domain-c7d3e2f1-5b64-4a8e-9f10-2d6b8a4c7e35-32766-"),
             ("Rack 7/b", "domain-rack-7-b-"),
-            ("_", "domain----"),
+            ("_", "domain---"),
             (&"x".repeat(200), "domain-xxxxxx"),
         ] {
             let name = DeviceName::domain(domain);
