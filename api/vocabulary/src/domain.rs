@@ -1,7 +1,10 @@
 //! A fabric domain that spans nodes, as something that is allocated as one: its pool, and the label of its nodes. Its device
 //! is named by [`DeviceName::domain`].
 
-use crate::{DOMAIN, DeviceName, DriverName};
+use crate::{DeviceName, DriverName};
+
+/// How the labels of [`domain_label`] begin; no other label does.
+pub const DOMAIN_LABELS: &str = "fabric.tessera.dev/";
 
 /// The pool of a domain: `domains/gpu.nvidia.com/domain-<name>`. Three parts, so that no node's pool, which has two, is called
 /// the same.
@@ -12,7 +15,7 @@ pub fn domain_pool(driver: &DriverName, domain: &DeviceName) -> String {
 /// The label of a node that lies in a domain with a driver's devices: `fabric.tessera.dev/gpu.nvidia.com`. Its value is the
 /// domain's [`DeviceName`], which schedulers and quotas may take for a level of topology.
 pub fn domain_label(driver: &DriverName) -> String {
-    format!("fabric.{DOMAIN}/{driver}")
+    format!("{DOMAIN_LABELS}{driver}")
 }
 
 #[cfg(test)]

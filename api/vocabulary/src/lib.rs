@@ -9,6 +9,7 @@ mod domain;
 mod driver_name;
 mod extended_resources;
 mod pci;
+mod quantity;
 
 pub mod attributes;
 pub mod capacities;
@@ -17,10 +18,11 @@ pub mod feature_labels;
 pub mod taints;
 
 pub use device_name::{DeviceName, InvalidDeviceName};
-pub use domain::{domain_label, domain_pool};
+pub use domain::{DOMAIN_LABELS, domain_label, domain_pool};
 pub use driver_name::{DriverName, InvalidDriverName};
 pub use extended_resources::ExtendedResources;
 pub use pci::{InvalidPciAddress, PciAddress};
+pub use quantity::{format_quantity, parse_quantity};
 
 /// The domain of the names that mean the same on every vendor.
 pub const DOMAIN: &str = "tessera.dev";
