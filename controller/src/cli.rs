@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use tessera_admission::Family;
 use tessera_vocabulary::{DriverName, InvalidDriverName};
 
-/// Carries out partition policies, keeps DeviceClasses and clears up what nodes that are gone left behind.
+/// Carries out partition policies, offers fabric domains that span nodes, keeps DeviceClasses and clears up what nodes that are gone left behind.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, long_about = None)]
 pub struct Options {
@@ -32,7 +32,11 @@ pub struct Options {
     /// ResourceSlices of theirs whose Node is gone are removed, and configs that are for them are judged.
     #[arg(long, env = "TESSERA_DRIVER_NAMES", value_delimiter = ',', value_name = "FAMILY=NAME")]
     pub drivers: Vec<ServedDriver>,
-    /// Seconds between two looks for such slices. They are removed when two of them, a minute or more apart, have
+    /// Whether fabric domains that span nodes are offered, as devices of the drivers named above: nodes are labelled with the
+    /// domain that they lie in, and domains whose devices all have the layout "domain" get a ResourceSlice of their own.
+    #[arg(long, env = "TESSERA_DOMAINS", action = clap::ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub domains: bool,
+    /// Seconds between two looks for slices whose Node is gone. They are removed when two of them, a minute or more apart, have
     /// found them.
     #[arg(long, env = "TESSERA_LEFTOVERS", default_value = "300", value_name = "SECONDS", value_parser = whole_seconds)]
     pub leftovers: Duration,

@@ -40,16 +40,24 @@ impl Events {
 
 /// That something bad is over: what follows says more.
 fn is_good_end(condition: &Condition) -> bool {
-    condition.type_ != "Ready" && condition.status == "False"
+    ["Conflicted", "Stopped"].contains(&condition.type_.as_str()) && condition.status == "False"
+}
+
+/// Whether nobody has to do anything about it.
+fn is_well(condition: &Condition) -> bool {
+    let reason = condition.reason.as_str();
+    match condition.type_.as_str() {
+        "Ready" => !["Failed", "Invalid", "Conflicted"].contains(&reason),
+        "DomainsOffered" => ["Offered", "RollingOut", "Withdrawing"].contains(&reason),
+        _ => false,
+    }
 }
 
 fn event(condition: &Condition) -> Event {
-    let is_well =
-        condition.type_ == "Ready" && !["Failed", "Invalid", "Conflicted"].contains(&condition.reason.as_str());
     let mut note = condition.message.clone();
     note.truncate(note.floor_char_boundary(NOTE_BYTES));
     Event {
-        type_: if is_well { EventType::Normal } else { EventType::Warning },
+        type_: if is_well(condition) { EventType::Normal } else { EventType::Warning },
         reason: condition.reason.clone(),
         note: Some(note),
         action: "RollOut".to_owned(),
@@ -74,6 +82,9 @@ mod tests {
             ("Conflicted", "False", "NoConflict", None),
             ("Stopped", "True", "TooManyFailed", Some("Warning")),
             ("Stopped", "False", "Proceeding", None),
+            ("DomainsOffered", "True", "Offered", Some("Normal")),
+            ("DomainsOffered", "False", "RollingOut", Some("Normal")),
+            ("DomainsOffered", "False", "NodesMissing", Some("Warning")),
         ] {
             let condition = Condition {
                 type_: type_.to_owned(),

@@ -12,10 +12,11 @@ use crate::metrics::Metrics;
 use crate::rollouts::Rollouts;
 
 /// Leads until it is dropped. A part that ends or fails takes the others with it: better to be started again than to go on
-/// without it. Topology gets its place among these.
+/// without it.
 pub(crate) async fn lead(client: &Client, options: &Options, metrics: &Metrics) -> anyhow::Result<()> {
     let known_nodes = KnownNodes::default();
-    let rollouts = Rollouts::new(client, known_nodes.clone(), metrics.clone());
+    let domains = if options.domains { options.driver_names() } else { Vec::new() };
+    let rollouts = Rollouts::new(client, domains, known_nodes.clone(), metrics.clone());
     let mut parts: Vec<LocalBoxFuture<'_, anyhow::Result<()>>> = vec![rollouts.run().boxed_local()];
     if let Some(file) = &options.device_classes {
         parts.push(classes::keep(client.clone(), file.clone(), metrics.clone()).boxed_local());

@@ -119,7 +119,7 @@ impl Leftovers {
 }
 
 /// Name and UID of the Node that a slice belongs to.
-fn owner(slice: &PartialObjectMeta<ResourceSlice>) -> Option<(&str, &str)> {
+pub(crate) fn owner(slice: &PartialObjectMeta<ResourceSlice>) -> Option<(&str, &str)> {
     let owners = slice.metadata.owner_references.iter().flatten();
     owners.filter(|owner| owner.kind == "Node").map(|owner| (owner.name.as_str(), owner.uid.as_str())).next()
 }

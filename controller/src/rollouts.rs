@@ -1,4 +1,4 @@
-//! Partition policies: hears, decides, writes.
+//! Partition policies and fabric domains: hears, decides, writes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,9 +7,11 @@ use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tessera_rollout::{Cluster, PolicyName, Write};
+use tessera_vocabulary::DriverName;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use crate::absences::{self, Absences};
 use crate::bucket::Bucket;
 use crate::client::CallError;
 use crate::events::Events;
@@ -30,7 +32,7 @@ const AT_ONCE: usize = 16;
 const BURST: u32 = 200;
 const BETWEEN_WRITES: Duration = Duration::from_millis(10);
 
-/// What carries policies out.
+/// What carries policies out and offers domains.
 pub(crate) struct Rollouts {
     cluster: Cluster,
     watches: Watches,
@@ -40,18 +42,26 @@ pub(crate) struct Rollouts {
     bucket: Bucket,
     /// When the status of a policy was written last.
     tallied: BTreeMap<PolicyName, Instant>,
+    absences: Absences,
 }
 
 impl Rollouts {
-    pub(crate) fn new(client: &Client, known_nodes: KnownNodes, metrics: Metrics) -> Self {
+    /// Domains are offered of these drivers' devices.
+    pub(crate) fn new(client: &Client, domains: Vec<DriverName>, known_nodes: KnownNodes, metrics: Metrics) -> Self {
+        let mut cluster = Cluster::default();
+        if !domains.is_empty() {
+            cluster.offer_domains(domains.iter().cloned());
+            cluster.follow_agents();
+        }
         Self {
-            cluster: Cluster::default(),
-            watches: Watches::new(client, known_nodes, metrics.clone()),
+            cluster,
+            watches: Watches::new(client, domains, known_nodes, metrics.clone()),
             writer: Writer::new(client),
             events: Events::new(client.clone()),
             metrics,
             bucket: Bucket::new(BURST, BETWEEN_WRITES),
             tallied: BTreeMap::new(),
+            absences: Absences::default(),
         }
     }
 
@@ -61,14 +71,12 @@ impl Rollouts {
         let mut again: Option<Duration> = None;
         loop {
             let heard = self.watches.hear(&mut self.cluster);
-            match again {
-                None => heard.await?,
-                Some(after) => timeout(after, heard).await.unwrap_or(Ok(()))?,
-            }
+            timeout(again.unwrap_or(absences::LOOK), heard).await.unwrap_or(Ok(()))?;
             sleep(GATHER).await;
             // More of it, if there is.
             timeout(Duration::ZERO, self.watches.hear(&mut self.cluster)).await.unwrap_or(Ok(()))?;
             if self.watches.are_complete() {
+                self.absences.look(&mut self.cluster);
                 again = self.settle().await;
             }
         }

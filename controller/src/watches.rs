@@ -1,4 +1,4 @@
-//! What the API server tells of policies, NodeLayouts and nodes.
+//! What the API server tells of policies, NodeLayouts and nodes, and of slices where domains are offered.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,12 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use tessera_policy::{NodeLayout, PartitionPolicy};
 use tessera_rollout::{Cluster, NodeName, PolicyName};
+use tessera_vocabulary::DriverName;
 use tracing::warn;
 
 use crate::known_nodes::KnownNodes;
 use crate::metrics::Metrics;
+use crate::slice_watches::{self, SliceWatches};
 
 /// A watch whose connection died silently is noticed after this many seconds.
 const WATCH_TIMEOUT: u32 = 60;
@@ -25,12 +27,13 @@ enum Heard {
     Policy(Event<Guarded<PartitionPolicy>>),
     Node(Event<PartialObjectMeta<Node>>),
     Layout(Event<Guarded<NodeLayout>>),
+    Slice(slice_watches::Heard),
 }
 
 /// One object that cannot be read must not keep all others from being heard of.
 type Guarded<K> = DeserializeGuard<K>;
 
-/// The three watches as one.
+/// All watches as one.
 pub(crate) struct Watches {
     stream: SelectAll<BoxStream<'static, Result<Heard, watcher::Error>>>,
     known_nodes: KnownNodes,
@@ -38,6 +41,7 @@ pub(crate) struct Watches {
     policies: List<PolicyName>,
     nodes: List<NodeName>,
     layouts: List<NodeName>,
+    slices: SliceWatches,
 }
 
 /// A list that is being received.
@@ -64,23 +68,28 @@ impl<T> List<T> {
 }
 
 impl Watches {
-    pub(crate) fn new(client: &Client, known_nodes: KnownNodes, metrics: Metrics) -> Self {
+    /// The slices of these drivers, besides.
+    pub(crate) fn new(client: &Client, drivers: Vec<DriverName>, known_nodes: KnownNodes, metrics: Metrics) -> Self {
         let config = || Config::default().timeout(WATCH_TIMEOUT);
         let policies = watch(Api::<Guarded<PartitionPolicy>>::all(client.clone()), config());
         let nodes = watch(Api::<PartialObjectMeta<Node>>::all(client.clone()), config());
         let layouts = watch(Api::<Guarded<NodeLayout>>::all(client.clone()), config());
+        let slices = SliceWatches::new(drivers);
+        let of_slices = slices.streams(client, WATCH_TIMEOUT).into_iter();
+        let of_slices = of_slices.map(|stream| stream.map(|heard| heard.map(Heard::Slice)).boxed());
         let stream = [
             policies.default_backoff().map(|heard| heard.map(Heard::Policy)).boxed(),
             nodes.default_backoff().map(|heard| heard.map(Heard::Node)).boxed(),
             layouts.default_backoff().map(|heard| heard.map(Heard::Layout)).boxed(),
         ];
         let (policies, nodes, layouts) = (List::default(), List::default(), List::default());
-        Self { stream: stream.into_iter().collect(), known_nodes, metrics, policies, nodes, layouts }
+        let stream = stream.into_iter().chain(of_slices).collect();
+        Self { stream, known_nodes, metrics, policies, nodes, layouts, slices }
     }
 
-    /// Whether all three were listed once.
+    /// Whether all were listed once.
     pub(crate) fn are_complete(&self) -> bool {
-        self.policies.complete && self.nodes.complete && self.layouts.complete
+        self.policies.complete && self.nodes.complete && self.layouts.complete && self.slices.are_complete()
     }
 
     /// Waits for news, and takes all that there are. The error is that there will be no more.
@@ -104,6 +113,7 @@ impl Watches {
             Heard::Policy(event) => self.policy(event, cluster),
             Heard::Node(event) => self.node(event, cluster),
             Heard::Layout(event) => self.layout(event, cluster),
+            Heard::Slice(heard) => self.slices.take(heard, cluster),
         }
     }
 

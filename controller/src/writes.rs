@@ -10,6 +10,7 @@ use tessera_policy::{NodeLayout, NodeLayoutSpec, PartitionPolicy};
 use tessera_rollout::{Cluster, Write};
 
 use crate::client::{CallError, call};
+use crate::domain_writes::{DomainAnswer, DomainWriter};
 
 /// Whose fields the API server takes them for: of all replicas, since one continues what another one began.
 pub(crate) const MANAGER: &str = "tessera-controller";
@@ -23,6 +24,7 @@ pub(crate) struct Writer {
     policies: Api<PartitionPolicy>,
     layouts: Api<NodeLayout>,
     nodes: Api<Node>,
+    domains: DomainWriter,
 }
 
 /// What the API server answers to a write.
@@ -31,6 +33,7 @@ pub(crate) enum Answer {
     Policy(Box<PartitionPolicy>),
     Layout(Box<NodeLayout>),
     Removed,
+    Domain(DomainAnswer),
 }
 
 impl Answer {
@@ -41,6 +44,7 @@ impl Answer {
             Self::Layout(layout) => cluster.layout_written(*layout),
             // The watch tells.
             Self::Removed => {}
+            Self::Domain(answer) => answer.tell(cluster),
         }
     }
 }
@@ -48,7 +52,7 @@ impl Answer {
 impl Writer {
     pub(crate) fn new(client: &Client) -> Self {
         let (policies, layouts) = (Api::all(client.clone()), Api::all(client.clone()));
-        Self { policies, layouts, nodes: Api::all(client.clone()) }
+        Self { policies, layouts, nodes: Api::all(client.clone()), domains: DomainWriter::new(client) }
     }
 
     pub(crate) async fn send(&self, write: &Write) -> Result<Answer, CallError> {
@@ -97,6 +101,7 @@ impl Writer {
                 let params = DeleteParams { preconditions, ..DeleteParams::default() };
                 call(self.layouts.delete(node.as_ref(), &params)).await.map(|_| Answer::Removed)
             }
+            Write::Domain(write) => self.domains.send(write).await.map(Answer::Domain),
         }
     }
 

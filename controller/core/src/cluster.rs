@@ -3,8 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_policy::{NodeLayout, PartitionPolicy};
 
+use crate::agents::Agents;
 use crate::assignment::{Conflict, Unclear};
 use crate::census::{Census, Censuses};
+use crate::domains::{self, Domains};
 use crate::expression::{Functions, deep};
 use crate::facts::Texts;
 use crate::node::{Layout, Node};
@@ -29,6 +31,8 @@ pub struct Cluster {
     /// which something was to be written before.
     open: BTreeSet<NodeName>,
     texts: Texts,
+    pub(crate) agents: Agents,
+    pub(crate) domains: Domains,
 }
 
 impl Default for Cluster {
@@ -44,6 +48,8 @@ impl Default for Cluster {
             censuses: Censuses::default(),
             open: BTreeSet::new(),
             texts: Texts::default(),
+            agents: Agents::default(),
+            domains: Domains::default(),
         }
     }
 }
@@ -104,6 +110,7 @@ impl Cluster {
 
     /// A node is gone.
     pub fn node_gone(&mut self, name: &NodeName) {
+        self.agents.forget(name);
         if self.nodes.remove(name).is_some() {
             self.stale.insert(name.clone());
         }
@@ -162,16 +169,24 @@ impl Cluster {
         }
     }
 
+    /// Something of a node has changed that is told in no object of it.
+    pub(crate) fn look_again(&mut self, node: &NodeName) {
+        self.stale.insert(node.clone());
+    }
+
     /// Makes anew what follows of nodes of which something has changed.
     pub(crate) fn assess(&mut self) {
         if !self.stale.is_empty() {
             // Once for all expressions.
             deep(|| self.assess_stale());
         }
+        let Self { layouts, assessments, agents, domains, .. } = self;
+        domains.look(domains::Nodes { layouts, assessments, agents });
     }
 
     fn assess_stale(&mut self) {
         for name in std::mem::take(&mut self.stale) {
+            self.domains.node_is(&name, self.nodes.get(&name), self.layouts.get(&name));
             if let Some(before) = self.assessments.remove(&name) {
                 self.censuses.leave(&name, &before);
             }

@@ -45,7 +45,7 @@ impl Cluster {
         // Until what was decided is seen to be done, it is decided again.
         let (open, of_nodes): (BTreeSet<_>, Vec<_>) = of_nodes.into_iter().unzip();
         self.leave_open(open);
-        of_policies.into_iter().chain(of_nodes).collect()
+        of_policies.into_iter().chain(of_nodes).chain(self.domains.writes()).collect()
     }
 
     /// The nodes about which something may have to be written: what is to be done about one without a turn follows of itself
@@ -71,7 +71,7 @@ impl Cluster {
         }
         let turns = turns::next(policy, census, Layouts { all: self.layouts(), seen: self.layouts_seen() });
         let (conflicts, unclear) = (self.conflicts(policy), self.unclear(policy));
-        let told = status::Told { policy, census, assessments: self.assessments(), conflicts, unclear };
+        let told = status::Told { policy, census, assessments: self.assessments(), conflicts, unclear, domains: &self.domains };
         let status = status::status(&told, turns, now);
         (status != policy.status).then(|| {
             let (before, news) = (&policy.status, status::news(&policy.status, &status));
@@ -107,7 +107,7 @@ impl Cluster {
         let Some(layout) = self.layouts().get(name) else {
             let uid = node?.uid.clone();
             let selected = self.assessments().get(name).is_some_and(|assessment| assessment.selected);
-            return selected.then(|| Write::Create { node: name.clone(), uid });
+            return (selected || self.agents.has(name)).then(|| Write::Create { node: name.clone(), uid });
         };
         if layout.ends {
             return None;
@@ -126,7 +126,7 @@ impl Cluster {
         if let Some(devices) = assessment.next(layout, &has_turn) {
             return Some(Write::Layout { node: name.clone(), resource_version, devices });
         }
-        if layout.desired.is_empty() && !assessment.selected {
+        if layout.desired.is_empty() && !assessment.selected && !self.agents.may_have(name) {
             return Some(delete(name, layout, None));
         }
         // A turn that changes nothing any more must not be used later by somebody who thought that it would.

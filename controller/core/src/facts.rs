@@ -44,10 +44,15 @@ impl Facts {
         Self { attributes, capacity }
     }
 
+    /// What an attribute is.
+    pub(crate) fn fact(&self, name: &str) -> Option<&Fact> {
+        let at = self.attributes.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.attributes[at].1)
+    }
+
     /// The text that an attribute is, if it is one.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        let at = self.attributes.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        match &self.attributes[at].1 {
+        match self.fact(name)? {
             Fact::Text(text) => Some(text),
             _ => None,
         }

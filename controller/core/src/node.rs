@@ -43,6 +43,11 @@ pub(crate) enum Agent {
 }
 
 impl Layout {
+    /// Whether it is about this node, and not about an earlier one of the same name.
+    pub(crate) fn is_of(&self, node: &Node) -> bool {
+        self.owner.as_ref().is_none_or(|owner| *owner == node.uid)
+    }
+
     /// `None` without a name, which nothing that was stored is.
     pub(crate) fn new(layout: NodeLayout, texts: &mut Texts) -> Option<(NodeName, Self)> {
         let metadata = layout.metadata;

@@ -9,6 +9,7 @@ use tessera_policy::{Failure, PartitionPolicyStatus, Tally, Turn};
 use crate::NodeName;
 use crate::assignment::{Conflict, Unclear};
 use crate::census::Census;
+use crate::domains::{self, DOMAINS_OFFERED, Domains};
 use crate::policy::{Policy, rule_fault};
 use crate::standing::{Assessment, Standing};
 
@@ -29,6 +30,7 @@ pub(crate) struct Told<'a> {
     pub(crate) assessments: &'a BTreeMap<NodeName, Assessment>,
     pub(crate) conflicts: Option<(&'a NodeName, &'a Conflict, usize)>,
     pub(crate) unclear: Option<(&'a NodeName, &'a Unclear)>,
+    pub(crate) domains: &'a Domains,
 }
 
 impl<'a> Told<'a> {
@@ -46,7 +48,8 @@ pub(crate) fn status(told: &Told<'_>, turns: Vec<Turn>, now: Timestamp) -> Parti
     let failures = told.standings(&told.census.failed).flat_map(|(_, standing)| standing.failures.iter().cloned());
     let failures: Vec<Failure> = failures.take(FAILURES).collect();
     let said = [ready(told, nodes, devices, &failures), conflicted(told), stopped(told)];
-    let conditions = said.map(|said| said.since(&told.policy.status.conditions, told.policy.generation, now)).into();
+    let said = said.into_iter().chain(domains_offered(told));
+    let conditions = said.map(|said| said.since(&told.policy.status.conditions, told.policy.generation, now)).collect();
     PartitionPolicyStatus { observed_generation: told.policy.generation, nodes, devices, turns, failures, conditions }
 }
 
@@ -54,9 +57,8 @@ pub(crate) fn status(told: &Told<'_>, turns: Vec<Turn>, now: Timestamp) -> Parti
 pub(crate) fn news(before: &PartitionPolicyStatus, after: &PartitionPolicyStatus) -> Vec<Condition> {
     let is_news = |condition: &&Condition| {
         let known = before.conditions.iter().find(|known| known.type_ == condition.type_);
-        known.map_or(condition.type_ == READY || condition.status == "True", |known| {
-            (&known.status, &known.reason) != (&condition.status, &condition.reason)
-        })
+        let is_told = condition.type_ == READY || condition.status == "True" || domains::is_alarm(condition);
+        known.map_or(is_told, |known| (&known.status, &known.reason) != (&condition.status, &condition.reason))
     };
     after.conditions.iter().filter(is_news).cloned().collect()
 }
@@ -205,6 +207,14 @@ fn stopped(told: &Told<'_>) -> Said {
     } else {
         said(false, "Proceeding", String::new())
     }
+}
+
+/// Nothing of a policy that has nothing to do with domains.
+fn domains_offered(told: &Told<'_>) -> Option<Said> {
+    domains::is_wanted_by(told.policy, told.domains).then(|| {
+        let (status, reason, message) = domains::told(told.policy, told.domains);
+        Said { type_: DOMAINS_OFFERED, status, reason, message }
+    })
 }
 
 fn count(number: u32, what: &str) -> String {

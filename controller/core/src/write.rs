@@ -1,9 +1,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tessera_policy::{DesiredDevice, PartitionPolicyStatus};
 
-use crate::{NodeName, PolicyName};
+use crate::{DomainWrite, NodeName, PolicyName};
 
-/// A write that follows. All but [`Write::Create`] are good for one version of an object: the server refuses them once it has
+/// A write that follows. All but those that make something new are good for one version of an object: the server refuses them once it has
 /// another one, and what is to be done then follows from that.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
@@ -63,6 +63,8 @@ pub enum Write {
         /// Of the Node that it belonged to, if it is for that one's absence.
         gone: Option<String>,
     },
+    /// About a fabric domain that spans nodes.
+    Domain(DomainWrite),
 }
 
 impl Write {
@@ -75,6 +77,7 @@ impl Write {
             Self::Layout { .. } => "layout",
             Self::Fence { .. } => "fence",
             Self::Delete { .. } => "delete",
+            Self::Domain(write) => write.kind(),
         }
     }
 }

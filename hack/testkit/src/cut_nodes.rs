@@ -16,6 +16,12 @@ pub struct CutNodes {
     failing: BTreeSet<String>,
     /// Of these nodes nothing is heard.
     silent: BTreeSet<String>,
+    /// The fabric domain that the devices of a node lie in.
+    domains: BTreeMap<String, String>,
+    /// How many claims the devices of a node are in: they keep what they are until there are none.
+    users: BTreeMap<String, u32>,
+    /// Nodes that have something to say though nobody has told them anything.
+    news: BTreeSet<String>,
     devices: usize,
 }
 
@@ -43,6 +49,18 @@ impl CutNodes {
         }
     }
 
+    /// Has the devices of a node lie in a fabric domain that spans nodes.
+    pub fn lie_in(&mut self, node: &str, domain: &str) {
+        self.domains.insert(node.to_owned(), domain.to_owned());
+        self.news.insert(node.to_owned());
+    }
+
+    /// Has so many claims have each device of a node.
+    pub fn used_by(&mut self, node: &str, users: u32) {
+        self.users.insert(node.to_owned(), users);
+        self.news.insert(node.to_owned());
+    }
+
     /// What the devices of a node are offered as.
     pub fn layouts(&self, node: &str) -> Vec<Value> {
         self.layouts.get(node).into_iter().flat_map(BTreeMap::values).cloned().collect()
@@ -54,9 +72,11 @@ impl CutNodes {
         for layout in server.list(Resource::NodeLayouts) {
             let name = layout["metadata"]["name"].as_str().expect("a name").to_owned();
             let generation = &layout["metadata"]["generation"];
-            if layout["status"]["observedGeneration"] == *generation || self.silent.contains(&name) {
+            let has_news = layout["status"]["observedGeneration"] != *generation || self.news.contains(&name);
+            if !has_news || self.silent.contains(&name) {
                 continue;
             }
+            self.news.remove(&name);
             let devices = self.work(&name, &layout);
             let status = json!({"observedGeneration": generation, "devices": devices});
             server.edit(Resource::NodeLayouts, "", &name, |layout| layout["status"] = status);
@@ -67,6 +87,8 @@ impl CutNodes {
 
     fn work(&mut self, node: &str, layout: &Value) -> Vec<Value> {
         let fails = self.failing.contains(node);
+        let users = self.users.get(node).copied().unwrap_or(0);
+        let domain = self.domains.get(node);
         let is = self.layouts.entry(node.to_owned()).or_default();
         let device = |index: usize| {
             let name = format!("gpu-{index}");
@@ -74,20 +96,27 @@ impl CutNodes {
                 layout["spec"]["devices"].as_array().into_iter().flatten().find(|device| device["name"] == name);
             let wanted = desired.map_or(Value::Null, |device| device["layout"].clone());
             let is = is.entry(name.clone()).or_default();
-            let failed = fails && *is != wanted;
-            if !failed {
+            let (failed, drains) = (fails && *is != wanted, users > 0 && *is != wanted);
+            if !failed && !drains {
                 is.clone_from(&wanted);
             }
-            let state = if failed { "Failed" } else { "Ready" };
+            let state = match (failed, drains) {
+                (true, _) => "Failed",
+                (_, true) => "Draining",
+                _ => "Ready",
+            };
             let attempt = desired.map_or(0, |device| device["attempt"].as_u64().unwrap_or(0));
             let mut reported = json!({
                 "driver": "gpu.nvidia.com", "name": name, "attributes": attributes(node, index),
                 "capacity": {"tessera.dev/memory": "81559Mi"}, "profiles": ["1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb"],
-                "state": state, "attempt": attempt, "users": 0,
+                "state": state, "attempt": attempt, "users": users,
                 "message": if failed { "the driver refuses; see dmesg" } else { "" },
             });
             if !is.is_null() {
                 reported["layout"] = is.clone();
+            }
+            if let Some(domain) = domain {
+                reported["domain"] = json!({"name": domain});
             }
             reported
         };

@@ -149,6 +149,8 @@ impl Server {
                 let layout = self.layout_at(node.as_ref(), &resource_version)?;
                 Some(Answer::Layout(self.put_layout(layout)))
             }
+            // Of nodes that lie in no domain there are none.
+            Write::Domain(_) => None,
             Write::Delete { node, uid, resource_version, gone } => {
                 let layout = self.layout_at(node.as_ref(), &resource_version)?;
                 // A controller asks once more whether the node is gone.

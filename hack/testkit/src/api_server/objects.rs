@@ -151,6 +151,17 @@ impl Objects {
         }
     }
 
+    /// What creating it would be answered with.
+    pub(crate) fn would_create(&self, resource: Resource, mut object: Value) -> Result<Value, Refused> {
+        if self.objects.contains_key(&Key::of(resource, &object)) {
+            return Err(Refused::AlreadyExists);
+        }
+        if resource == Resource::Slices {
+            self.default_devices(&mut object);
+        }
+        Ok(object)
+    }
+
     pub(crate) fn create(&mut self, resource: Resource, object: Value) -> Result<Value, Refused> {
         let key = Key::of(resource, &object);
         if self.objects.contains_key(&key) {
@@ -187,9 +198,16 @@ impl Objects {
     /// Has a manager apply a patch; an object that is not there is made.
     pub(crate) fn apply(&mut self, key: Key, mut patch: Value, manager: &str, force: bool) -> Result<Value, Refused> {
         let version = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+        let uid = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("uid"));
         let current = self.objects.get(&key);
-        if version.is_some_and(|version| current.is_none_or(|there| there["metadata"]["resourceVersion"] != version)) {
+        let differs = |wanted: Option<Value>, field: &str| {
+            wanted.is_some_and(|wanted| current.is_none_or(|there| there["metadata"][field] != wanted))
+        };
+        if differs(version, "resourceVersion") {
             return Err(Refused::Conflict("the object has been modified"));
+        }
+        if differs(uid, "uid") {
+            return Err(Refused::Conflict("uid mismatch"));
         }
         if !self.objects.contains_key(&key) && patch["metadata"]["name"] != key.name {
             return Err(Refused::Nameless);

@@ -159,7 +159,11 @@ async fn all(
                 return answer::failure(422, "Invalid", "ordered by the test");
             }
             let key = Key::of(resource, &object);
-            match shared.write(|state| state.objects.create(resource, object)) {
+            let answer = match parameter("dryRun") {
+                "All" => shared.state().objects.would_create(resource, object),
+                _ => shared.write(|state| state.objects.create(resource, object)),
+            };
+            match answer {
                 Ok(object) => answer::object(StatusCode::CREATED, &object),
                 Err(refused) => answer::refused(&key, &refused),
             }

@@ -17,7 +17,9 @@ impl Selector {
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
-        self.0.iter().all(|(field, value)| object.pointer(&format!("/{field}")).is_some_and(|found| found == value))
+        // What is not there is what is empty.
+        let found = |field: &str| object.pointer(&format!("/{field}")).and_then(Value::as_str).unwrap_or_default();
+        self.0.iter().all(|(field, value)| found(field) == value)
     }
 }
 
@@ -35,6 +37,8 @@ mod tests {
             ("spec.nodeName=a", Some(true)),
             ("spec.nodeName=a,spec.driver=d", Some(true)),
             ("spec.nodeName=a,spec.driver=e", Some(false)),
+            ("spec.nodeName=", Some(false)),
+            ("metadata.name=,spec.driver=d", Some(true)),
             ("spec.colour=red", None),
             ("spec.nodeName", None),
         ] {
