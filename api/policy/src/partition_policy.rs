@@ -206,7 +206,8 @@ pub struct PartitionPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// `Ready`: all devices have their layout, or why not and what to do. `Conflicted`: some device follows another policy. `Stopped`: no further node is
-    /// begun, since too many have failed or the policy is paused.
+    /// begun, since too many have failed or the policy is paused. `DomainsOffered`, of policies with the layout domain: all fabric
+    /// domains of their devices are offered, or which is not, and what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -86,6 +86,21 @@ spec:
         expression: device.driver == '{{ $driver }}' && device.attributes['{{ $driver }}'].type == 'group'
 ---
 {{- end }}
+# All accelerators of a fabric domain that spans nodes, for pods on all of them that share the claim. Offered where a
+# PartitionPolicy says so (layout: {domain: {}}).
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata:
+  name: domain.tessera.dev
+  labels:
+    {{- $labels | nindent 4 }}
+spec:
+  selectors:
+    - cel:
+        # Other drivers' devices do not say it.
+        expression: >-
+          'kind' in device.attributes['tessera.dev'] && device.attributes['tessera.dev'].kind == 'domain'
+---
 # One accelerator of any vendor, or a part of one. A claim says how much memory it must have:
 #   device.capacity['tessera.dev'].memory.compareTo(quantity('16Gi')) >= 0
 apiVersion: resource.k8s.io/v1

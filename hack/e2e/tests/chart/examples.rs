@@ -61,7 +61,9 @@ fn every_example_runs() {
         // Kubernetes before 1.36 drops counters, and has no extended resources by DRA.
         let needs_more =
             ["extended-resource", "groups", "partitions", "passthrough"].iter().any(|it| folder.ends_with(it));
-        if !folder.ends_with("tpu") && (has_taints_and_more() || !needs_more) {
+        // These need other nodes.
+        let needs_others = ["domain", "tpu"].iter().any(|it| folder.ends_with(it));
+        if !needs_others && (has_taints_and_more() || !needs_more) {
             run(&gpus, &folder);
         }
     }

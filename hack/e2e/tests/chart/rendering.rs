@@ -30,6 +30,8 @@ fn the_controller_has_no_privilege_and_can_be_left_out() {
     }
     let without = render(&["controller.enabled=false"]).unwrap();
     assert!(!without.contains("tessera-controller") && without.contains("name: partitionpolicies.tessera.dev"));
+    let domains = "name: tessera-controller-domains";
+    assert!(rendered.contains(domains) && !render(&["controller.domains.enabled=false"]).unwrap().contains(domains));
     let one = render(&["controller.replicas=1"]).unwrap();
     assert!(!one.contains("PodDisruptionBudget"), "one that is needed would keep a node from being drained");
 }
@@ -72,6 +74,7 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("contoller.enabled=true", "contoller"),
         ("controller.replicas=0", "/controller/replicas"),
         ("controller.leaseSeconds=1", "/controller/leaseSeconds"),
+        ("controller.domains.enabled=maybe", "/controller/domains/enabled"),
     ] {
         let error = render(&[setting]).unwrap_err().to_string();
         assert!(error.contains(told), "{setting}: {error}");
