@@ -1,8 +1,10 @@
-//! What an agent's token can do to the slices of others: nothing.
+//! What an agent's token can do to the slices of others, and the controller's to nodes and to slices that are no domain's:
+//! nothing.
 
 use cluster::Identity;
 use e2e::{eventually, shared};
 use serde_json::{Value, json};
+use simulated_node::plain_manifests;
 
 const AGENT: [&str; 2] = ["tessera-system", "tessera-agent"];
 
@@ -77,4 +79,92 @@ fn an_agents_token_writes_the_slices_of_its_own_node_and_of_no_other() {
     assert!(refused.contains("is forbidden") && !refused.contains("tessera-agent-slices"), "{refused}");
     replace(&node_a).unwrap();
     delete(&node_a, "of-a").unwrap();
+}
+
+#[test]
+fn the_controllers_token_writes_what_is_of_fabric_domains_and_nothing_else() {
+    let cluster = shared().cluster();
+    let [(_, manifests), _] = plain_manifests().unwrap();
+    for name in ["controller-rbac.yaml", "controller-domains.yaml"] {
+        cluster.apply(&manifests[name]).unwrap();
+    }
+    let identity = Identity::service_account(AGENT[0], "tessera-controller");
+    let kubeconfig = cluster.kubeconfig_for("controller", &identity).unwrap();
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let run = |arguments: &[&str]| -> Result<(), String> {
+        let arguments = [arguments, &[&kubeconfig]].concat();
+        cluster.kubectl_output(&arguments).map(drop).map_err(|error| format!("{error:#}"))
+    };
+    let node = cluster.kubectl_output(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]).unwrap();
+    let node = node.trim();
+    let patch = |patch: &Value| run(&["patch", "node", node, "--type=merge", "-p", &patch.to_string()]);
+    let label = |key: &str, value: Value| patch(&json!({"metadata": {"labels": {key: value}}}));
+
+    eventually("the policy is enforced", || label("example.com/test", json!("x")).err());
+    let key = "fabric.tessera.dev/gpu.nvidia.com";
+    label(key, json!("domain-a")).unwrap();
+    label(key, Value::Null).unwrap();
+    for (what, refused) in [
+        ("another label", label("example.com/test", json!("x"))),
+        ("a label of Kubernetes", label("kubernetes.io/hostname", json!("x"))),
+        ("one goes", label("kubernetes.io/hostname", Value::Null)),
+        ("an annotation", patch(&json!({"metadata": {"annotations": {"a": "b"}}}))),
+        ("a taint", patch(&json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}))),
+        ("unschedulable", patch(&json!({"spec": {"unschedulable": true}}))),
+    ] {
+        let refused = refused.expect_err(what);
+        assert!(refused.contains("tessera-controller"), "{what}: {refused}");
+    }
+
+    let of_domain = |name: &str| {
+        let term = json!({"matchExpressions": [{"key": key, "operator": "In", "values": ["domain-a"]}]});
+        let pool = json!({"name": "domains/gpu.nvidia.com/domain-a", "generation": 1, "resourceSliceCount": 1});
+        json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": name},
+            "spec": {"driver": "gpu.nvidia.com", "pool": pool, "nodeSelector": {"nodeSelectorTerms": [term]}},
+        })
+    };
+    let write = |verb: &str, slice: &Value| {
+        let name = slice["metadata"]["name"].as_str().unwrap();
+        std::fs::write(cluster.run_directory().join(format!("{name}.json")), slice.to_string()).unwrap();
+        run(&[verb, "-f", &format!("/run/cluster/{name}.json")])
+    };
+    let mut right = of_domain("domains-right");
+    eventually("its slices are written", || write("create", &right).ok());
+    right["spec"]["pool"]["generation"] = json!(2);
+    write("replace", &right).unwrap();
+    let changed = |name: &str, change: fn(&mut Value)| {
+        let mut slice = of_domain(name);
+        change(&mut slice["spec"]);
+        write("create", &slice)
+    };
+    for (what, refused) in [
+        ("of a node", write("create", &slice("domains-of-node", node, "gpu.nvidia.com"))),
+        ("of another pool", changed("domains-pool", |spec| spec["pool"]["name"] = json!("everywhere"))),
+        (
+            "of another driver",
+            changed("domains-driver", |spec| {
+                spec["driver"] = json!("gpu.example.com");
+                spec["pool"]["name"] = json!("domains/gpu.example.com/domain-a");
+            }),
+        ),
+        (
+            "of all nodes",
+            changed("domains-all", |spec| {
+                spec.as_object_mut().unwrap().remove("nodeSelector");
+                spec["allNodes"] = json!(true);
+            }),
+        ),
+        (
+            "of nodes by another label",
+            changed("domains-label", |spec| {
+                spec["nodeSelector"]["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] =
+                    json!("kubernetes.io/hostname");
+            }),
+        ),
+    ] {
+        let refused = refused.expect_err(what);
+        assert!(refused.contains("tessera-controller"), "{what}: {refused}");
+    }
+    run(&["delete", "resourceslice", "domains-right"]).unwrap();
 }
