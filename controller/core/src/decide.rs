@@ -71,7 +71,14 @@ impl Cluster {
         }
         let turns = turns::next(policy, census, Layouts { all: self.layouts(), seen: self.layouts_seen() });
         let (conflicts, unclear) = (self.conflicts(policy), self.unclear(policy));
-        let told = status::Told { policy, census, assessments: self.assessments(), conflicts, unclear, domains: &self.domains };
+        let told = status::Told {
+            policy,
+            census,
+            assessments: self.assessments(),
+            conflicts,
+            unclear,
+            domains: &self.domains,
+        };
         let status = status::status(&told, turns, now);
         (status != policy.status).then(|| {
             let (before, news) = (&policy.status, status::news(&policy.status, &status));

@@ -281,6 +281,8 @@ impl World {
                 layout.metadata.resource_version = version;
                 self.cluster.layout_gone(&layout.metadata);
             }
+            // Nothing lies in a domain here.
+            Write::Domain(_) => {}
         }
     }
 }
