@@ -10,19 +10,19 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::client::call;
+use crate::client::{CallError, call};
 use crate::metrics::Metrics;
 use crate::writes::MANAGER;
 
 /// The file is read again this often: a ConfigMap that is changed becomes another file without a word.
 const LOOK: Duration = Duration::from_secs(5);
-/// A class must have been missing for so long before it is made again: who uninstalls Tessera removes it and then this
-/// program, and it would be left behind.
-const MISSING: Duration = Duration::from_secs(10);
+/// A class must have been missing or otherwise for so long before it is put right: who uninstalls Tessera removes it and then
+/// this program, and it would be left behind; who upgrades Tessera changes it and then starts the next one.
+const GRACE: Duration = Duration::from_secs(10);
 const WATCH_TIMEOUT: u32 = 240;
 
 /// Why the file cannot be followed.
@@ -44,7 +44,7 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
     // Those that are there, as they are; nothing before they were listed.
     let mut there: Option<BTreeMap<String, Value>> = None;
     let mut listing = BTreeMap::new();
-    let mut missing: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut wrong: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = looks.tick() => match read(&file) {
@@ -67,27 +67,59 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
         }
         let Some(there) = &mut there else { continue };
         for (name, class) in &wanted {
-            match there.get(name) {
-                Some(there) => {
-                    missing.remove(name);
-                    if has(there, class) {
-                        continue;
-                    }
-                }
-                None if missing.entry(name.clone()).or_insert_with(Instant::now).elapsed() < MISSING => continue,
-                None => {}
+            let stored = there.get(name);
+            if stored.is_some_and(|stored| has(stored, class)) {
+                wrong.remove(name);
+            } else if wrong.entry(name.clone()).or_insert_with(Instant::now).elapsed() < GRACE {
+                continue;
             }
-            let params = PatchParams::apply(MANAGER).force();
-            match call(api.patch(name, &params, &Patch::Apply(class))).await {
-                Ok(stored) => {
-                    info!(class = name, "a DeviceClass was put right");
-                    metrics.class_put_right();
+            match put_right(&api, name, class, stored).await {
+                Ok(None) => {}
+                Ok(Some(stored)) => {
+                    if wrong.remove(name).is_some() {
+                        info!(class = name, "a DeviceClass was put right");
+                        metrics.class_put_right();
+                    }
                     there.insert(name.clone(), as_value(&stored));
                 }
                 Err(error) => warn!(class = name, %error, "a DeviceClass cannot be put right"),
             }
         }
     }
+}
+
+/// Writes a class that is not as it is wanted, and then owns nothing of it: whoever installs the next release by server-side
+/// apply, as Helm does, would be refused what another manager has applied. `None` where all is well.
+async fn put_right(
+    api: &Api<DeviceClass>,
+    name: &str,
+    wanted: &Value,
+    stored: Option<&Value>,
+) -> Result<Option<DeviceClass>, CallError> {
+    let applied = match stored {
+        Some(stored) if has(stored, wanted) => None,
+        _ => Some(call(api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(wanted))).await?),
+    };
+    let owned = applied.as_ref().map(as_value);
+    match owned.as_ref().or(stored).and_then(disowned) {
+        None => Ok(applied),
+        Some(patch) => call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(Some),
+    }
+}
+
+/// What makes an object one of which this program owns nothing, if it owns something.
+fn disowned(stored: &Value) -> Option<Value> {
+    let managers = stored["metadata"]["managedFields"].as_array()?;
+    let mut others: Vec<_> = managers.iter().filter(|manager| manager["manager"] != MANAGER).cloned().collect();
+    if others.len() == managers.len() {
+        return None;
+    }
+    if others.is_empty() {
+        // An empty list would be taken for nothing said; a list of one empty entry is how the API empties it.
+        others.push(json!({}));
+    }
+    let version = &stored["metadata"]["resourceVersion"];
+    Some(json!({"metadata": {"resourceVersion": version, "managedFields": others}}))
 }
 
 fn as_value(class: &DeviceClass) -> Value {
@@ -180,6 +212,21 @@ spec: {}
             let (at, told) = parse(text).unwrap_err();
             assert!(at == number && told.starts_with(error), "{told}");
         }
+    }
+
+    #[test]
+    fn who_puts_a_class_right_owns_nothing_of_it() {
+        let manager = |name: &str| json!({"manager": name, "operation": "Apply", "fieldsV1": {"f:spec": {}}});
+        let class = |managers: &[&str]| {
+            let managers: Vec<_> = managers.iter().map(|name| manager(name)).collect();
+            json!({"metadata": {"resourceVersion": "7", "managedFields": managers}})
+        };
+        let left =
+            |managers: &[&str]| disowned(&class(managers)).map(|patch| patch["metadata"]["managedFields"].clone());
+        assert_eq!(left(&["helm"]), None);
+        assert_eq!(left(&["helm", MANAGER]), Some(json!([manager("helm")])));
+        assert_eq!(left(&[MANAGER]), Some(json!([{}])));
+        assert_eq!(disowned(&json!({"metadata": {}})), None);
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub(crate) fn apiserver(node: &NodeSpec, extra: &Extra<'_>) -> Vec<String> {
         &format!("--service-account-key-file={config}/service-accounts.pub"),
         &format!("--service-account-signing-key-file={config}/service-accounts.key"),
         &format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+        // There is no kube-proxy: it finds the pods of webhooks' services by itself.
+        "--enable-aggregator-routing=true",
         "--allow-privileged=true",
         // It would resolve the node's host name first, and `kubectl logs` and `exec` would time out.
         "--kubelet-preferred-address-types=InternalIP",

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// Of the node, which is where the API server is too.
 const ADDRESS: &str = "10.210.0.1";
 
-/// How the chart says where the webhook is. Nobody routes the addresses of services here.
+/// How the chart says where the webhook is. Behind the service there are pods; this process is none.
 const SERVICE: &str = "service:\n        name: tessera-admission\n        namespace: tessera-system\n        path: /validate\n        port: 443\n";
 
 /// Nobody asks the webhook while it is broken on purpose.

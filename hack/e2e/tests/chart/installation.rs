@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use e2e::{PATIENCE, Team, bare, eventually, request_of};
+use e2e::{PATIENCE, Team, bare, claim, eventually, request_of};
 use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedNode};
 
@@ -96,4 +96,53 @@ fn tpus_are_served_without_any_privilege() {
     eventually("nothing is left", || team.files_of(&uid).is_empty().then_some(()));
     let example = folders().into_iter().find(|folder| folder.ends_with("tpu")).unwrap();
     run(&node, &example);
+}
+
+/// A claim whose config says something that is not known.
+fn misspelt() -> Value {
+    let parameters = json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig", "sharring": {}});
+    let config = json!({"opaque": {"driver": "gpu.nvidia.com", "parameters": parameters}});
+    let devices = json!({"requests": [request_of("gpu.nvidia.com", "gpu", &[])], "config": [config]});
+    claim("misspelt", &json!({"devices": devices}))
+}
+
+#[test]
+fn what_is_to_be_stored_is_judged_by_way_of_the_service() {
+    let node = bare("judged", "dgx-h100");
+    node.release().install(&["admission.webhook.failurePolicy=Fail"]).unwrap();
+    node.release().wait_until_ready(PATIENCE).unwrap();
+    let refused = eventually("the claim to be refused", || {
+        let asked = node.cluster().apply(&misspelt().to_string());
+        Some(format!("{:#}", asked.err()?)).filter(|refused| refused.contains("sharring"))
+    });
+    println!("{refused}");
+    Team::new(&node, "judged").run_with_one_gpu("training", &["devices"]);
+}
+
+#[test]
+fn a_class_that_somebody_has_edited_is_put_right_and_the_next_release_may_change_it() {
+    let node = bare("classes", "dgx-h100");
+    node.release().install(&[]).unwrap();
+    node.release().wait_until_ready(PATIENCE).unwrap();
+    let class = || -> Value {
+        let class = ["get", "deviceclass", "gpu.nvidia.com", "-o", "json", "--show-managed-fields"];
+        serde_json::from_str(&node.cluster().kubectl_output(&class).unwrap()).unwrap()
+    };
+    let is_ours = |class: &Value| class["spec"]["extendedResourceName"] == "nvidia.com/gpu";
+    let edit = r#"{"spec": {"extendedResourceName": "example.com/gpu"}, "metadata": {"labels": {"theirs": "1"}}}"#;
+    node.cluster().kubectl_output(&["patch", "deviceclass", "gpu.nvidia.com", "--type=merge", "-p", edit]).unwrap();
+    let managers = |class: &Value| {
+        let managers = class["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        managers.iter().map(|one| one["manager"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("the class to be put right, and to be nobody's but Helm's", || {
+        let class = class();
+        (is_ours(&class) && !managers(&class).contains(&"tessera-controller".to_owned())).then_some(())
+    });
+    // The next release says something else of it, and so does the one after that.
+    node.release().change(&["deviceClasses.extendedResources.gpu="]).unwrap();
+    eventually("the class of the next release", || class()["spec"]["extendedResourceName"].is_null().then_some(()));
+    node.release().roll_back().unwrap();
+    eventually("the class of the release before", || is_ours(&class()).then_some(()));
+    assert_eq!(class()["metadata"]["labels"]["theirs"], "1", "what others have added is theirs");
 }

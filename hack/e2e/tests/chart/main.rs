@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod domains;
 mod examples;
 mod flags;
 mod installation;

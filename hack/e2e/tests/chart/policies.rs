@@ -12,7 +12,7 @@ const SECOND: &str = "gpu-0000-43-00-0";
 const LAST: &str = "gpu-0000-df-00-0";
 
 /// The spec of a policy whose rules are these.
-fn spec(rules: &Value) -> Value {
+pub(crate) fn spec(rules: &Value) -> Value {
     json!({"rules": rules, "rollout": {"order": "Name", "drain": {"deadlineSeconds": 60}}})
 }
 
@@ -20,7 +20,7 @@ fn seven() -> Value {
     json!({"partitions": [{"profile": "1g.10gb", "count": 7}]})
 }
 
-fn write(node: &SimulatedNode, spec: &Value) {
+pub(crate) fn write(node: &SimulatedNode, spec: &Value) {
     let policy = json!({
         "apiVersion": "tessera.dev/v1alpha1",
         "kind": "PartitionPolicy",
@@ -30,12 +30,12 @@ fn write(node: &SimulatedNode, spec: &Value) {
     node.cluster().apply(&policy.to_string()).unwrap();
 }
 
-fn kubectl(node: &SimulatedNode, arguments: &[&str]) -> String {
+pub(crate) fn kubectl(node: &SimulatedNode, arguments: &[&str]) -> String {
     node.cluster().kubectl_output(arguments).unwrap()
 }
 
 /// Waits until the policy's condition is so, and shows it as an admin sees it.
-fn wait(node: &SimulatedNode, condition: &str, status: &str) -> Value {
+pub(crate) fn wait(node: &SimulatedNode, condition: &str, status: &str) -> Value {
     let get = |output: &[&str]| kubectl(node, &[&["get", "partitionpolicy", "inference"], output].concat());
     let found = eventually(&format!("the policy to be {condition}={status}"), || {
         let policy: Value = serde_json::from_str(&get(&["-o", "json"])).unwrap();
