@@ -23,6 +23,7 @@ mod readiness;
 mod rollouts;
 mod run;
 mod slice_watches;
+mod watched_node;
 mod watches;
 mod writes;
 

@@ -4,29 +4,35 @@ use std::collections::BTreeSet;
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
 use kube::core::error_boundary::InvalidObject;
-use kube::core::{DeserializeGuard, PartialObjectMeta, Resource};
+use kube::core::{DeserializeGuard, Resource};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use tessera_policy::{NodeLayout, PartitionPolicy};
-use tessera_rollout::{Cluster, NodeName, PolicyName};
+use tessera_rollout::{Cluster, NodeName, PolicyName, Revision};
 use tessera_vocabulary::DriverName;
 use tracing::warn;
 
+use crate::client::call;
 use crate::known_nodes::KnownNodes;
 use crate::metrics::Metrics;
 use crate::slice_watches::{self, SliceWatches};
+use crate::watched_node::WatchedNode;
 
 /// A watch whose connection died silently is noticed after this many seconds.
 const WATCH_TIMEOUT: u32 = 60;
 
+/// Nodes are long, and a page of them is read as a whole.
+const NODES_PER_PAGE: u32 = 100;
+
 /// Something that was heard.
 enum Heard {
     Policy(Event<Guarded<PartitionPolicy>>),
-    Node(Event<PartialObjectMeta<Node>>),
-    Layout(Event<Guarded<NodeLayout>>),
+    Node(Event<WatchedNode>),
+    /// With how far the server had come before a list was begun.
+    Layout(Event<Guarded<NodeLayout>>, Option<Revision>),
     Slice(slice_watches::Heard),
 }
 
@@ -42,6 +48,8 @@ pub(crate) struct Watches {
     nodes: List<NodeName>,
     layouts: List<NodeName>,
     slices: SliceWatches,
+    /// How far the server had come before they were listed.
+    layouts_until: Revision,
 }
 
 /// A list that is being received.
@@ -72,7 +80,8 @@ impl Watches {
     pub(crate) fn new(client: &Client, drivers: Vec<DriverName>, known_nodes: KnownNodes, metrics: Metrics) -> Self {
         let config = || Config::default().timeout(WATCH_TIMEOUT);
         let policies = watch(Api::<Guarded<PartitionPolicy>>::all(client.clone()), config());
-        let nodes = watch(Api::<PartialObjectMeta<Node>>::all(client.clone()), config());
+        let nodes = watch(Api::<WatchedNode>::all(client.clone()), config().page_size(NODES_PER_PAGE));
+        let all_layouts = Api::<NodeLayout>::all(client.clone());
         let layouts = watch(Api::<Guarded<NodeLayout>>::all(client.clone()), config());
         let slices = SliceWatches::new(drivers);
         let of_slices = slices.streams(client, WATCH_TIMEOUT).into_iter();
@@ -80,11 +89,11 @@ impl Watches {
         let stream = [
             policies.default_backoff().map(|heard| heard.map(Heard::Policy)).boxed(),
             nodes.default_backoff().map(|heard| heard.map(Heard::Node)).boxed(),
-            layouts.default_backoff().map(|heard| heard.map(Heard::Layout)).boxed(),
+            layouts.default_backoff().then(move |heard| with_version(all_layouts.clone(), heard)).boxed(),
         ];
         let (policies, nodes, layouts) = (List::default(), List::default(), List::default());
-        let stream = stream.into_iter().chain(of_slices).collect();
-        Self { stream, known_nodes, metrics, policies, nodes, layouts, slices }
+        let (stream, layouts_until) = (stream.into_iter().chain(of_slices).collect(), Revision::default());
+        Self { stream, known_nodes, metrics, policies, nodes, layouts, layouts_until, slices }
     }
 
     /// Whether all were listed once.
@@ -112,7 +121,10 @@ impl Watches {
         match heard {
             Heard::Policy(event) => self.policy(event, cluster),
             Heard::Node(event) => self.node(event, cluster),
-            Heard::Layout(event) => self.layout(event, cluster),
+            Heard::Layout(event, until) => {
+                self.layouts_until = until.unwrap_or(self.layouts_until);
+                self.layout(event, cluster);
+            }
             Heard::Slice(heard) => self.slices.take(heard, cluster),
         }
     }
@@ -147,7 +159,7 @@ impl Watches {
         }
     }
 
-    fn node(&mut self, event: Event<PartialObjectMeta<Node>>, cluster: &mut Cluster) {
+    fn node(&mut self, event: Event<WatchedNode>, cluster: &mut Cluster) {
         match event {
             Event::Init => self.nodes.begin(),
             Event::InitApply(node) => {
@@ -168,14 +180,16 @@ impl Watches {
         }
     }
 
-    fn node_is(&self, node: PartialObjectMeta<Node>, cluster: &mut Cluster) {
+    fn node_is(&self, node: WatchedNode, cluster: &mut Cluster) {
         let name = NodeName::from(node.name_any().as_str());
+        let not_ready_since = node.not_ready_since();
         let uid = node.metadata.uid.unwrap_or_default();
         // Before the first list is complete nobody may conclude anything from a node's absence.
         if let Some(known) = self.known_nodes.get().as_mut() {
             known.insert(name.clone(), uid.clone());
         }
-        cluster.node(name, uid, node.metadata.labels.unwrap_or_default());
+        cluster.node(name.clone(), uid, node.metadata.labels.unwrap_or_default());
+        cluster.node_readiness(&name, not_ready_since);
     }
 
     fn layout(&mut self, event: Event<Guarded<NodeLayout>>, cluster: &mut Cluster) {
@@ -191,9 +205,24 @@ impl Watches {
                 self.layouts.received.push(layout.name_any().as_str().into());
                 read(layout).into_iter().for_each(|layout| cluster.layout(layout));
             }
-            Event::InitDone => cluster.layouts_are(&self.layouts.end().into_iter().collect()),
+            Event::InitDone => {
+                cluster.layouts_seen_until(self.layouts_until);
+                cluster.layouts_are(&self.layouts.end().into_iter().collect());
+            }
             Event::Apply(layout) => read(layout).into_iter().for_each(|layout| cluster.layout(layout)),
             Event::Delete(layout) => cluster.layout_gone(layout.meta()),
         }
     }
+}
+
+/// The version of a list is not told with it, so one is asked for before: the watcher asks for its list when it is asked for
+/// what comes after the event that begins one.
+async fn with_version(
+    layouts: Api<NodeLayout>,
+    heard: Result<Event<Guarded<NodeLayout>>, watcher::Error>,
+) -> Result<Heard, watcher::Error> {
+    let begins = matches!(heard, Ok(Event::Init));
+    let until = if begins { call(layouts.list_metadata(&ListParams::default().limit(1))).await.ok() } else { None };
+    let until = until.map(|list| Revision::read(list.metadata.resource_version.as_deref()));
+    heard.map(|event| Heard::Layout(event, until))
 }

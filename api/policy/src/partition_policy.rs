@@ -82,7 +82,8 @@ pub struct Which {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// How many nodes may be changing at once: a number, or a share of the policy's nodes (`25%`, rounded down, one at least).
+    /// How many nodes may be unavailable at once, as they are changing or not ready: a number, or a share of the policy's nodes
+    /// (`25%`, rounded down, one at least).
     #[serde(default = "one")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",

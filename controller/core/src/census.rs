@@ -19,7 +19,7 @@ pub(crate) struct Census {
     pub(crate) about: usize,
     /// How many devices follow another policy.
     pub(crate) conflicts: usize,
-    /// On how many nodes something is to be changed and nothing is.
+    /// On how many nodes that are ready something is to be changed and nothing is.
     pub(crate) to_come: usize,
     /// The nodes on which something is drained or changed.
     pub(crate) in_flight: BTreeSet<NodeName>,
@@ -27,6 +27,8 @@ pub(crate) struct Census {
     pub(crate) failed: BTreeSet<NodeName>,
     /// Those whose agents were never heard of.
     pub(crate) silent: BTreeSet<NodeName>,
+    /// Those that are not ready and have devices.
+    pub(crate) not_ready: BTreeSet<NodeName>,
     /// Those with devices that follow another policy.
     pub(crate) conflicted: BTreeSet<NodeName>,
     /// Those with devices of which a rule does not say whether it is about them.
@@ -80,15 +82,15 @@ impl Census {
     }
 
     /// Counts a node.
-    pub(crate) fn enter(&mut self, node: &NodeName, standing: &Standing) {
+    pub(crate) fn enter(&mut self, node: &NodeName, standing: &Standing, ready: bool) {
         if let Some(stage) = Stage::of(standing) {
             *stage.count(&mut self.tally) += 1;
             self.tally.matched += 1;
         }
         self.devices += standing.devices;
         self.about += usize::from(standing.devices > 0);
-        self.to_come += usize::from(is_to_come(standing));
-        for (set, is_in) in self.sets(standing) {
+        self.to_come += usize::from(is_to_come(standing, ready));
+        for (set, is_in) in self.sets(standing, ready) {
             if is_in {
                 set.insert(node.clone());
             }
@@ -99,15 +101,15 @@ impl Census {
     }
 
     /// Counts it no more: it was counted with this.
-    fn leave(&mut self, node: &NodeName, standing: &Standing) {
+    fn leave(&mut self, node: &NodeName, standing: &Standing, ready: bool) {
         if let Some(stage) = Stage::of(standing) {
             *stage.count(&mut self.tally) -= 1;
             self.tally.matched -= 1;
         }
         self.devices -= standing.devices;
         self.about -= usize::from(standing.devices > 0);
-        self.to_come -= usize::from(is_to_come(standing));
-        for (set, is_in) in self.sets(standing) {
+        self.to_come -= usize::from(is_to_come(standing, ready));
+        for (set, is_in) in self.sets(standing, ready) {
             if is_in {
                 set.remove(node);
             }
@@ -116,18 +118,19 @@ impl Census {
     }
 
     /// Which sets a node with this standing is in.
-    fn sets(&mut self, standing: &Standing) -> [(&mut BTreeSet<NodeName>, bool); 4] {
+    fn sets(&mut self, standing: &Standing, ready: bool) -> [(&mut BTreeSet<NodeName>, bool); 5] {
         [
             (&mut self.in_flight, standing.in_flight.is_some()),
             (&mut self.failed, !standing.failures.is_empty()),
             (&mut self.silent, standing.silent),
+            (&mut self.not_ready, !ready && standing.devices > 0),
             (&mut self.pending, standing.pending > 0),
         ]
     }
 }
 
-fn is_to_come(standing: &Standing) -> bool {
-    standing.in_flight.is_none() && standing.pending > 0
+fn is_to_come(standing: &Standing, ready: bool) -> bool {
+    ready && standing.in_flight.is_none() && standing.pending > 0
 }
 
 /// Of each policy that anything of any node has to do with, its nodes.
@@ -149,7 +152,7 @@ impl Censuses {
     /// Counts a node.
     pub(crate) fn enter(&mut self, node: &NodeName, assessment: &Assessment) {
         for (policy, standing) in &assessment.standings {
-            self.of_mut(policy).enter(node, standing);
+            self.of_mut(policy).enter(node, standing, assessment.not_ready_since.is_none());
         }
         for conflict in &assessment.conflicts {
             let census = self.of_mut(&conflict.policy);
@@ -164,7 +167,7 @@ impl Censuses {
     /// Counts it no more: it was counted with this.
     pub(crate) fn leave(&mut self, node: &NodeName, assessment: &Assessment) {
         for (policy, standing) in &assessment.standings {
-            self.of_mut(policy).leave(node, standing);
+            self.of_mut(policy).leave(node, standing, assessment.not_ready_since.is_none());
         }
         for conflict in &assessment.conflicts {
             let census = self.of_mut(&conflict.policy);

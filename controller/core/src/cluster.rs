@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use tessera_policy::{NodeLayout, PartitionPolicy};
 
 use crate::agents::Agents;
@@ -101,10 +102,22 @@ impl Cluster {
 
     /// A node is there, or was changed.
     pub fn node(&mut self, name: NodeName, uid: String, labels: BTreeMap<String, String>) {
-        let node = Node { uid, labels };
+        let known = self.nodes.get(&name).filter(|known| known.uid == uid);
+        let not_ready_since = known.and_then(|known| known.not_ready_since);
+        let node = Node { uid, labels, not_ready_since };
         if self.nodes.get(&name) != Some(&node) {
             self.stale.insert(name.clone());
             self.nodes.insert(name, node);
+        }
+    }
+
+    /// A node that is known is ready, or is not since some time, as its condition says. One of which nothing is said is ready.
+    pub fn node_readiness(&mut self, name: &NodeName, not_ready_since: Option<Timestamp>) {
+        if let Some(node) = self.nodes.get_mut(name)
+            && node.not_ready_since != not_ready_since
+        {
+            node.not_ready_since = not_ready_since;
+            self.stale.insert(name.clone());
         }
     }
 
@@ -154,6 +167,12 @@ impl Cluster {
             self.layouts.remove(name);
             self.stale.insert(name.into());
         }
+    }
+
+    /// The NodeLayouts are known as they were when the server had come so far. A list tells of what there is, and only its own
+    /// version tells of what is gone: without it a turn of such a one would never be over.
+    pub fn layouts_seen_until(&mut self, revision: Revision) {
+        self.layouts_seen = self.layouts_seen.max(revision);
     }
 
     /// The watch has listed these, and no others but what was written since are there.

@@ -104,7 +104,8 @@ impl Cluster {
         }
         let gone = self.censuses().iter().filter(|(policy, _)| !self.policies().contains_key(*policy));
         let forgotten = gone.filter_map(|(policy, census)| {
-            Some((policy.as_ref(), census.in_flight.first().or_else(|| census.pending.first())?))
+            let mut waiting = census.pending.difference(&census.not_ready);
+            Some((policy.as_ref(), census.in_flight.first().or_else(|| waiting.next())?))
         });
         Given { turns, forgotten: forgotten.collect() }
     }
@@ -125,9 +126,11 @@ impl Cluster {
         let assessment = self.assessments().get(name)?;
         let turns: Vec<_> = given.turns.get(name.as_ref()).into_iter().flatten().collect();
         let turns: Vec<_> = turns.iter().filter(|turn| turn.resource_version == layout.resource_version).collect();
+        // Nobody there would hear of it: what was not begun is left, so that others get their turn.
+        let is_ready = assessment.not_ready_since.is_none();
         let has_turn = |policy: &str| {
-            turns.iter().any(|turn| turn.policy.as_ref() == policy && !turn.held)
-                || given.forgotten.get(policy).is_some_and(|next| *next == name)
+            let has_turn = turns.iter().any(|turn| turn.policy.as_ref() == policy && !turn.held);
+            is_ready && (has_turn || given.forgotten.get(policy).is_some_and(|next| *next == name))
         };
         let resource_version = layout.resource_version.clone();
         if let Some(devices) = assessment.next(layout, &has_turn) {

@@ -63,17 +63,19 @@ fn census(policy: &PolicyName, assessments: &BTreeMap<NodeName, Assessment>) -> 
         assessments.iter().filter(|(_, of)| holds(of)).map(|(node, _)| node.clone()).collect()
     };
     let pending = which(&|standing| standing.pending > 0);
+    let away: BTreeSet<_> = nodes(&|of| of.not_ready_since.is_some());
     let used = |node: &NodeName| (assessments[node].standings[policy].used, node.clone());
     Census {
         tally: Tally { matched, ready, changing, failed, waiting },
         devices: standings().map(|(_, standing)| standing.devices).sum(),
         about: which(&|standing| standing.devices > 0).len(),
         conflicts: assessments.values().map(conflicts).sum(),
-        to_come: which(&|standing| standing.in_flight.is_none() && standing.pending > 0).len(),
+        to_come: which(&|standing| standing.in_flight.is_none() && standing.pending > 0).difference(&away).count(),
         in_flight: which(&|standing| standing.in_flight.is_some()),
         failed: which(&|standing| !standing.failures.is_empty()),
         silent: which(&|standing| standing.silent),
         conflicted: nodes(&|of| conflicts(of) > 0),
+        not_ready: which(&|standing| standing.devices > 0).intersection(&away).cloned().collect(),
         unclear: nodes(&|of| of.unclear.contains_key(policy)),
         least_used: pending.iter().map(used).collect(),
         pending,
@@ -90,20 +92,23 @@ fn turns(
     let begins = turns::may_begin(policy, census);
     let standing = |node: &str| assessments.get(node).and_then(|of| of.standings.get(&policy.name));
     let in_flight = |node: &str| standing(node).is_some_and(|standing| standing.in_flight.is_some());
+    let is_ready = |node: &str| assessments.get(node).is_some_and(|of| of.not_ready_since.is_none());
+    let waits = |node: &str| is_ready(node) && standing(node).is_some_and(|standing| standing.pending > 0);
+    let is_away = |node: &str| !is_ready(node) && standing(node).is_some_and(|standing| standing.devices > 0);
     let is_over = |turn: &&Turn| {
         let given = Revision::read(Some(&turn.resource_version));
         cluster.layouts().get(turn.node.as_str()).map_or(cluster.layouts_seen() >= given, |layout| {
-            let wanted = begins && standing(&turn.node).is_some_and(|standing| standing.pending > 0);
+            let wanted = begins && waits(&turn.node);
             layout.revision > given && !in_flight(&turn.node) && !wanted
         })
     };
     let kept = policy.status.turns.iter().filter(|turn| !is_over(turn)).cloned();
     let mut turns: BTreeMap<String, Turn> = kept.map(|turn| (turn.node.clone(), turn)).collect();
     let mut busy: BTreeSet<String> = turns.keys().cloned().collect();
-    busy.extend(assessments.keys().map(ToString::to_string).filter(|node| in_flight(node)));
+    busy.extend(assessments.keys().map(ToString::to_string).filter(|node| in_flight(node) || is_away(node)));
     let mut waiting: Vec<_> = assessments
         .keys()
-        .filter_map(|node| Some((standing(node.as_ref()).filter(|standing| standing.pending > 0)?.used, node)))
+        .filter_map(|node| Some((standing(node.as_ref()).filter(|_| waits(node.as_ref()))?.used, node)))
         .collect();
     waiting.sort_by_key(|(used, node)| (if policy.rollout.order == Order::Name { 0 } else { *used }, *node));
     for (_, node) in waiting.into_iter().filter(|_| begins) {
@@ -135,6 +140,10 @@ enum News {
         labelled: bool,
         again: bool,
     },
+    Readiness {
+        which: usize,
+        ready: bool,
+    },
     NodeGone {
         which: usize,
     },
@@ -161,6 +170,7 @@ fn news() -> impl Strategy<Value = News> {
         1 => which.prop_map(|which| News::PolicyGone { which }),
         3 => (node.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(which, labelled, again)| News::Node { which, labelled, again }),
+        2 => (node.clone(), any::<bool>()).prop_map(|(which, ready)| News::Readiness { which, ready }),
         1 => node.clone().prop_map(|which| News::NodeGone { which }),
         9 => (node.clone(), devices, any::<u8>(), proptest::bool::weighted(0.1))
             .prop_map(|(which, devices, agent, ends)| News::Layout { which, devices, agent, ends }),
@@ -216,6 +226,9 @@ impl World {
                 let uid = if *life == 0 { format!("uid-of-{}", NODES[which]) } else { life.to_string() };
                 let labels = [("gpus".to_owned(), labelled.to_string())].into();
                 self.cluster.node(NODES[which].into(), uid, labels);
+            }
+            News::Readiness { which, ready } => {
+                self.cluster.node_readiness(&NODES[which].into(), (!ready).then_some(Timestamp::UNIX_EPOCH));
             }
             News::NodeGone { which } => self.cluster.node_gone(&NODES[which].into()),
             News::Layout { which, devices, agent, ends } => {

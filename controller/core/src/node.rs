@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use tessera_policy::{DesiredDevice, DeviceId, NodeLayout, ReportedDevice};
 
 use crate::facts::{Facts, Texts};
@@ -11,6 +12,8 @@ pub(crate) struct Node {
     /// Changes when a node is deleted and comes back under the same name.
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
+    /// `None` if it is ready.
+    pub(crate) not_ready_since: Option<Timestamp>,
 }
 
 /// A NodeLayout, as far as it matters.

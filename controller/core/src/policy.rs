@@ -101,7 +101,7 @@ impl Policy {
         self.rules.iter().enumerate().find_map(fault)
     }
 
-    /// How many nodes may be changing at once, of so many.
+    /// How many nodes may be changing or not ready at once, of so many.
     pub(crate) fn max_unavailable(&self, nodes: usize) -> usize {
         let number = match &self.rollout.max_unavailable {
             IntOrString::Int(number) => usize::try_from(*number).unwrap_or(1),
@@ -158,6 +158,7 @@ mod tests {
         let node = |labels: &[(&str, &str)]| Node {
             uid: String::new(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            not_ready_since: None,
         };
         let read = |selector: serde_json::Value| {
             let mut policy = policy("p");

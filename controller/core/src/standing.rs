@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use tessera_policy::{DesiredDevice, DeviceId, Failure, ReportedDevice};
 
 use crate::assignment::{Assignment, Conflict, Target, Unclear, assign};
@@ -21,6 +22,8 @@ pub(crate) struct Assessment {
     pub(crate) steps: BTreeMap<DeviceId, Step>,
     /// Some policy selects the node.
     pub(crate) selected: bool,
+    /// `None` if the node is ready.
+    pub(crate) not_ready_since: Option<Timestamp>,
 }
 
 /// How far a node is with one policy.
@@ -59,7 +62,8 @@ impl Assessment {
     ) -> Self {
         let mut selecting: Vec<_> = policies.values().filter(|policy| policy.selects(node)).collect();
         selecting.sort_by_key(|policy| policy.age());
-        let mut assessment = Self { selected: !selecting.is_empty(), ..Self::default() };
+        let not_ready_since = node.not_ready_since;
+        let mut assessment = Self { selected: !selecting.is_empty(), not_ready_since, ..Self::default() };
         let silent = layout.is_none_or(|layout| layout.agent == Agent::Silent);
         if silent {
             for policy in &selecting {
@@ -251,7 +255,7 @@ mod tests {
     fn assess(policies: Vec<PartitionPolicy>, layout: &Layout) -> Assessment {
         let policies =
             policies.into_iter().filter_map(Policy::new).map(|policy| (policy.name.clone(), policy)).collect();
-        let node = Node { uid: "uid-of-n".to_owned(), labels: BTreeMap::new() };
+        let node = Node { uid: "uid-of-n".to_owned(), labels: BTreeMap::new(), not_ready_since: None };
         Assessment::new(&"n".into(), &node, Some(layout), &policies, &Functions::new())
     }
 

@@ -1,5 +1,7 @@
 //! How far a policy is, for people and for whoever waits for it.
 
+mod not_ready;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -136,6 +138,9 @@ fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> S
             format!("{ready}, {} failed ({first}); put it right and set another rollout.attempt{rest}", nodes.failed),
         );
     }
+    if let Some(waits) = not_ready::held_up(told) {
+        return said(false, "Waiting", format!("{ready}; {waits}"));
+    }
     if policy.rollout.paused && nodes.changing == 0 {
         return said(false, "Paused", format!("{ready}; rollout.paused is set{rest}"));
     }
@@ -156,15 +161,20 @@ fn ready(told: &Told<'_>, nodes: Tally, devices: u32, failures: &[Failure]) -> S
 
 /// What is under way and what has to be waited for: `; changing: n1 (gpu-0: 2 pods), n2; 3 wait for their turn`.
 fn rest(told: &Told<'_>) -> String {
-    let Census { in_flight, silent, to_come, .. } = told.census;
+    let Census { in_flight, silent, to_come, not_ready, .. } = told.census;
     let mut text = String::new();
-    if !in_flight.is_empty() {
-        let changing = told.standings(in_flight).filter_map(|(node, standing)| {
+    let reachable = in_flight.len() - in_flight.intersection(not_ready).count();
+    if reachable > 0 {
+        let standings = told.standings(in_flight).filter(|(node, _)| !not_ready.contains(*node));
+        let changing = standings.filter_map(|(node, standing)| {
             let (device, message) = standing.in_flight.as_ref()?;
             let said = if message.is_empty() { String::new() } else { format!(" ({}: {message})", device.name) };
             Some(format!("{node}{said}"))
         });
-        text.push_str(&format!("; changing: {}", listed(changing, in_flight.len())));
+        text.push_str(&format!("; changing: {}", listed(changing, reachable)));
+    }
+    if let Some(waited_for) = not_ready::waited_for(told) {
+        text.push_str(&format!("; waiting for {waited_for}"));
     }
     if *to_come > 0 {
         text.push_str(&format!("; {to_come} to come"));
@@ -231,7 +241,8 @@ fn listed(names: impl Iterator<Item = impl ToString>, number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tessera_policy::{DeviceState, Layout, NodeLayout, PartitionPolicy, ReportedDevice};
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use tessera_policy::{DeviceState, Layout, NodeLayout, PartitionPolicy, ReportedDevice, Rollout};
 
     use super::*;
     use crate::testing::{desired, gpu, gpus, layout, policy};
@@ -285,6 +296,45 @@ mod tests {
 
     fn broken(node: &str) -> NodeLayout {
         layout(node, whole(), now(None, DeviceState::Failed, "NVML: in use; end what holds it"))
+    }
+
+    /// The same layouts, of nodes of which these are not ready.
+    fn told_without(not_ready: &[&str], rollout: Rollout, layouts: Vec<NodeLayout>) -> PartitionPolicyStatus {
+        let mut policy = policy("p");
+        policy.spec.rollout = rollout;
+        let mut cluster = Cluster::default();
+        cluster.policy(policy);
+        for layout in layouts {
+            let name = layout.metadata.name.clone().unwrap();
+            cluster.node(name.as_str().into(), format!("uid-of-{name}"), Default::default());
+            cluster.layout(layout);
+        }
+        let since = Timestamp::from_second(1_000_000).unwrap();
+        not_ready.iter().for_each(|node| cluster.node_readiness(&(*node).into(), Some(since)));
+        let status = cluster.decide(since).into_iter().find_map(|write| match write {
+            Write::Status { status, .. } => Some(*status),
+            _ => None,
+        });
+        status.unwrap()
+    }
+
+    #[test]
+    fn nodes_that_are_not_ready_are_waited_for_by_name() {
+        let to_come = |node: &str| layout(node, Vec::new(), gpus(1));
+        let allowing = |number: i32| Rollout { max_unavailable: IntOrString::Int(number), ..Rollout::default() };
+        let cases = [
+            ("it is changing", told_without(&["b"], allowing(2), vec![done("a"), busy("b"), to_come("c")])),
+            ("beside others", told_without(&["b"], allowing(2), vec![busy("a"), busy("b"), done("c")])),
+            ("it alone is left", told_without(&["b"], allowing(1), vec![done("a"), to_come("b")])),
+            ("it has all that is allowed", told_without(&["a"], allowing(1), vec![done("a"), to_come("b")])),
+            ("it is done", told_without(&["a"], allowing(1), vec![done("a"), done("b")])),
+            ("its agent was never heard of", told_without(&["a"], allowing(1), vec![silent("a"), done("b")])),
+        ];
+        let brief = |(name, status): &(&str, PartitionPolicyStatus)| {
+            let turns: Vec<_> = status.turns.iter().map(|turn| turn.node.as_str()).collect();
+            format!("{name}: {}, turns: {turns:?}", brief(status))
+        };
+        insta::assert_snapshot!(cases.iter().map(brief).collect::<Vec<_>>().join("\n\n"));
     }
 
     fn silent(node: &str) -> NodeLayout {

@@ -36,11 +36,13 @@ pub(crate) fn next(policy: &Policy, census: &Census, layouts: Layouts<'_>) -> Ve
     if !begins {
         return turns.into_values().collect();
     }
-    let busy: BTreeSet<&str> = turns.keys().copied().chain(census.in_flight.iter().map(AsRef::as_ref)).collect();
+    // Nobody can use what a node that is not ready has, whatever the reason.
+    let unavailable = census.in_flight.iter().chain(&census.not_ready).map(AsRef::as_ref);
+    let busy: BTreeSet<&str> = turns.keys().copied().chain(unavailable).collect();
     let room = policy.max_unavailable(census.about).saturating_sub(busy.len());
     let writable = |name| layouts.all.get(name).filter(|layout: &&Layout| !layout.ends).map(|layout| (name, layout));
     // What counts already takes no room.
-    let counted = busy.iter().copied().filter(|name| census.pending.contains(*name)).filter_map(writable);
+    let counted = busy.iter().copied().filter(|name| waits(census, name)).filter_map(writable);
     let others = census.in_order(policy.rollout.order).map(AsRef::as_ref).filter(|name| !busy.contains(name));
     for (name, layout) in counted.chain(others.filter_map(writable).take(room)) {
         let holds = turns.get(name).map(|turn| Revision::read(Some(&turn.resource_version)));
@@ -63,10 +65,15 @@ fn is_over(turn: &Turn, census: &Census, layouts: Layouts<'_>, begins: bool) -> 
         Some(layout) => {
             let in_flight = census.in_flight.contains(turn.node.as_str());
             // One that was not used before its object moved on keeps its place, and is given anew for what it is now.
-            let wanted = begins && census.pending.contains(turn.node.as_str());
+            let wanted = begins && waits(census, &turn.node);
             layout.revision > given && !in_flight && !wanted
         }
     }
+}
+
+/// Whether something is to be changed on a node that can be. One that is not ready is passed over until it is.
+fn waits(census: &Census, node: &str) -> bool {
+    census.pending.contains(node) && !census.not_ready.contains(node)
 }
 
 #[cfg(test)]
@@ -111,6 +118,11 @@ mod tests {
 
     /// The turns that follow: `a@10 b@12`.
     fn told(policy: PartitionPolicy, nodes: &[Node], seen: &str) -> String {
+        told_without(&[], policy, nodes, seen)
+    }
+
+    /// The same, while these nodes are not ready.
+    fn told_without(not_ready: &[&str], policy: PartitionPolicy, nodes: &[Node], seen: &str) -> String {
         let policy = Policy::new(policy).unwrap();
         let all: BTreeMap<NodeName, Layout> = nodes
             .iter()
@@ -121,7 +133,9 @@ mod tests {
             })
             .collect();
         let mut census = Census::default();
-        nodes.iter().for_each(|Node(name, _, standing)| census.enter(&(*name).into(), standing));
+        for Node(name, _, standing) in nodes {
+            census.enter(&(*name).into(), standing, !not_ready.contains(name));
+        }
         let turns = next(&policy, &census, Layouts { all: &all, seen: Revision::read(Some(seen)) });
         let turns: Vec<_> = turns.iter().map(|turn| format!("{}@{}", turn.node, turn.resource_version)).collect();
         turns.join(" ")
@@ -150,6 +164,26 @@ mod tests {
         assert_eq!(told(allowing(1, &[]), &nodes, "12"), "");
         assert_eq!(told(allowing(2, &[]), &nodes, "12"), "b@11");
         assert_eq!(told(allowing(2, &[("a", "9")]), &nodes, "12"), "a@9 b@11");
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_counts_and_is_passed_over() {
+        let nodes = || [Node("a", "10", pending(0)), Node("b", "11", pending(0)), Node("c", "12", settled())];
+        for (not_ready, allowed, turns, expected) in [
+            (&["a"][..], 1, &[][..], ""),
+            (&["a"], 2, &[], "b@11"),
+            (&["c"], 1, &[], ""),
+            (&["a", "c"], 3, &[], "b@11"),
+            // It had its turn: that is kept until it is seen what became of it, and not given anew.
+            (&["a"], 1, &[("a", "10")], "a@10"),
+            (&["a"], 2, &[("a", "9")], "b@11"),
+        ] {
+            let told = told_without(not_ready, allowing(allowed, turns), &nodes(), "12");
+            assert_eq!(told, expected, "{not_ready:?} {allowed} {turns:?}");
+        }
+        let nodes = [Node("a", "10", changing()), Node("b", "11", pending(0))];
+        assert_eq!(told_without(&["a"], allowing(1, &[("a", "9")]), &nodes, "12"), "a@9");
+        assert_eq!(told_without(&["a"], allowing(2, &[("a", "9")]), &nodes, "12"), "a@9 b@11");
     }
 
     #[test]

@@ -85,6 +85,24 @@ fn a_node_that_is_not_heard_of_waits_and_one_that_goes_is_forgotten() {
 }
 
 #[test]
+fn a_node_that_is_not_ready_is_passed_over_and_waited_for() {
+    let mut ground = Ground::new(4);
+    let replica = ground.start("a", &[]);
+    let ready = |status: &str| json!({"conditions": [{"type": "Ready", "status": status, "lastTransitionTime": "2026-11-20T08:00:00Z"}]});
+    ground.server.edit(Resource::Nodes, "", "n0", |node| node["status"] = ready("Unknown"));
+    ground.put_policy(json!({"maxUnavailable": 2, "order": "Name"}));
+    ground.until("the others are done", &[&replica], |ground| {
+        ground.policy().is_some_and(|(nodes, reason)| reason == "Waiting" && nodes["ready"] == 3)
+    });
+    assert_eq!(ground.most_at_once, 1, "it counts itself");
+    let conditions = ground.server.get(Resource::Policies, "", "p").unwrap()["status"]["conditions"].clone();
+    let message = conditions[0]["message"].as_str().unwrap();
+    assert!(message.contains("waiting for n0 (not ready since 2026-11-20T08:00:00Z)"), "{message}");
+    ground.server.edit(Resource::Nodes, "", "n0", |node| node["status"] = ready("True"));
+    ground.until("it is done too", &[&replica], |ground| complete(ground));
+}
+
+#[test]
 fn who_starts_again_with_nothing_changed_writes_nothing() {
     let mut ground = Ground::new(3);
     let mut replica = ground.start("a", &[]);

@@ -60,6 +60,15 @@ impl Agent {
         }
     }
 
+    /// Ends what was begun.
+    pub(crate) fn end(&mut self) {
+        for device in 0..self.devices.len() {
+            let device = u8::try_from(device).unwrap();
+            self.work(device, false);
+            self.work(device, false);
+        }
+    }
+
     /// Tells how it is.
     pub(crate) fn report(&self, server: &mut Server) {
         let Some(mut layout) = server.layouts.get(&self.node).cloned() else { return };

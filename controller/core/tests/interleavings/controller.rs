@@ -1,8 +1,10 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use k8s_openapi::jiff::Timestamp;
+use tessera_policy::PartitionPolicy;
 use tessera_rollout::{Cluster, NodeName, Write};
 
+use crate::fault::Fault;
 use crate::server::{Answer, Event, Server};
 
 /// A controller: what it knows, and what it has decided and not sent yet.
@@ -11,6 +13,9 @@ pub(crate) struct Controller {
     /// How far each of its watches has come: policies, nodes, NodeLayouts.
     seen: [usize; 3],
     decided: VecDeque<Write>,
+    fault: Option<Fault>,
+    /// The policies as it knows them, for the fault that needs them.
+    policies: BTreeMap<String, PartitionPolicy>,
 }
 
 fn kind(event: &Event) -> usize {
@@ -25,12 +30,17 @@ impl Controller {
     /// One that has listed everything.
     pub(crate) fn start(server: &Server) -> Self {
         let mut cluster = Cluster::default();
-        server.policies.values().cloned().for_each(|policy| cluster.policy(policy));
+        let policies = server.policies.clone();
+        policies.values().cloned().for_each(|policy| cluster.policy(policy));
         for (name, node) in &server.nodes {
-            cluster.node(name.as_str().into(), node.uid.clone(), node.labels.clone());
+            let name = NodeName::from(name.as_str());
+            cluster.node(name.clone(), node.uid.clone(), node.labels.clone());
+            cluster.node_readiness(&name, (!node.ready).then_some(Timestamp::UNIX_EPOCH));
         }
         server.layouts.values().cloned().for_each(|layout| cluster.layout(layout));
-        Self { cluster, seen: [server.log.len(); 3], decided: VecDeque::new() }
+        cluster.layouts_seen_until(server.version());
+        let (seen, decided) = ([server.log.len(); 3], VecDeque::new());
+        Self { cluster, seen, decided, fault: server.fault, policies }
     }
 
     /// Takes the next event of a kind; says whether there was one.
@@ -41,9 +51,13 @@ impl Controller {
                 continue;
             }
             match event.clone() {
-                Event::Policy(policy) => self.cluster.policy(policy),
+                Event::Policy(policy) => self.know(policy),
                 Event::PolicyGone(policy) => self.cluster.policy_gone(&policy.metadata),
-                Event::Node(name, node) => self.cluster.node(name.as_str().into(), node.uid, node.labels),
+                Event::Node(name, node) => {
+                    let name = NodeName::from(name.as_str());
+                    self.cluster.node(name.clone(), node.uid, node.labels);
+                    self.cluster.node_readiness(&name, (!node.ready).then_some(Timestamp::UNIX_EPOCH));
+                }
                 Event::NodeGone(name) => self.cluster.node_gone(&NodeName::from(name.as_str())),
                 Event::Layout(layout) => self.cluster.layout(layout),
                 Event::LayoutGone(layout) => self.cluster.layout_gone(&layout.metadata),
@@ -57,19 +71,42 @@ impl Controller {
     pub(crate) fn list_anew(&mut self, server: &Server) {
         let names: BTreeSet<NodeName> = server.layouts.keys().map(|name| name.as_str().into()).collect();
         server.layouts.values().cloned().for_each(|layout| self.cluster.layout(layout));
+        self.cluster.layouts_seen_until(server.version());
         self.cluster.layouts_are(&names);
         self.seen[2] = server.log.len();
     }
 
     pub(crate) fn decide(&mut self) {
         self.decided = self.cluster.decide(Timestamp::UNIX_EPOCH).into();
+        if self.fault == Some(Fault::TurnsAreUsedBeforeTheyAreStored) {
+            for write in &self.decided {
+                let Write::Status { policy, status, .. } = write else { continue };
+                let Some(mut policy) = self.policies.get(policy.as_ref()).cloned() else { continue };
+                policy.status = Some((**status).clone());
+                self.cluster.policy(policy);
+            }
+            self.decided.extend(self.cluster.decide(Timestamp::UNIX_EPOCH));
+        }
+    }
+
+    fn know(&mut self, policy: PartitionPolicy) {
+        self.policies.insert(policy.metadata.name.clone().unwrap(), policy.clone());
+        self.cluster.policy(policy);
     }
 
     /// Sends the first that it decided; says whether there was one. Its answer may be lost.
     pub(crate) fn send(&mut self, server: &mut Server, answered: bool) -> bool {
         let Some(write) = self.decided.pop_front() else { return false };
+        match (self.fault, &write) {
+            (Some(Fault::NothingIsFenced), Write::Fence { .. }) => return true,
+            (Some(Fault::TurnsEndUnfenced), Write::Fence { node, .. }) => {
+                server.end_turn(node.as_ref());
+                return true;
+            }
+            _ => {}
+        }
         match server.write(write).filter(|_| answered) {
-            Some(Answer::Policy(policy)) => self.cluster.policy(policy),
+            Some(Answer::Policy(policy)) => self.know(policy),
             Some(Answer::Layout(layout)) => self.cluster.layout_written(layout),
             Some(Answer::Nothing) | None => {}
         }

@@ -3,13 +3,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use tessera_policy::{NodeLayout, NodeLayoutSpec, PartitionPolicy};
-use tessera_rollout::Write;
+use tessera_rollout::{Revision, Write};
+
+use crate::fault::Fault;
 
 /// A Node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) ready: bool,
 }
 
 /// What a watch tells.
@@ -33,6 +36,7 @@ pub(crate) enum Answer {
 /// An API server: objects, their versions and what has happened.
 #[derive(Default)]
 pub(crate) struct Server {
+    pub(crate) fault: Option<Fault>,
     revision: u64,
     pub(crate) policies: BTreeMap<String, PartitionPolicy>,
     pub(crate) nodes: BTreeMap<String, Node>,
@@ -41,6 +45,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn with(fault: Option<Fault>) -> Self {
+        Self { fault, ..Self::default() }
+    }
+
+    /// How far it has come, as every list tells.
+    pub(crate) fn version(&self) -> Revision {
+        Revision::read(Some(&self.revision.to_string()))
+    }
+
     fn next(&mut self) -> String {
         self.revision += 1;
         self.revision.to_string()
@@ -78,9 +91,9 @@ impl Server {
         }
     }
 
-    pub(crate) fn put_node(&mut self, name: &str, labels: BTreeMap<String, String>) {
+    pub(crate) fn put_node(&mut self, name: &str, labels: BTreeMap<String, String>, ready: bool) {
         let uid = self.nodes.get(name).map(|node| node.uid.clone());
-        let node = Node { uid: uid.unwrap_or_else(|| format!("node-{}", self.revision)), labels };
+        let node = Node { uid: uid.unwrap_or_else(|| format!("node-{}", self.revision)), labels, ready };
         self.revision += 1;
         self.nodes.insert(name.to_owned(), node.clone());
         self.log.push(Event::Node(name.to_owned(), node));
@@ -121,6 +134,9 @@ impl Server {
             Write::Status { policy, resource_version, status, .. } => {
                 let mut changed = self.policy_at(policy.as_ref(), &resource_version)?;
                 changed.status = Some(*status);
+                if let (Some(Fault::TurnsAreNotStored), Some(status)) = (self.fault, &mut changed.status) {
+                    status.turns.clear();
+                }
                 self.put_policy(changed);
                 Some(Answer::Policy(self.policies[policy.as_ref()].clone()))
             }
@@ -165,11 +181,26 @@ impl Server {
 
     fn policy_at(&self, name: &str, version: &str) -> Option<PartitionPolicy> {
         let policy = self.policies.get(name)?;
-        (policy.metadata.resource_version.as_deref() == Some(version)).then(|| policy.clone())
+        self.takes(version, &policy.metadata).then(|| policy.clone())
     }
 
     fn layout_at(&self, name: &str, version: &str) -> Option<NodeLayout> {
         let layout = self.layouts.get(name)?;
-        (layout.metadata.resource_version.as_deref() == Some(version)).then(|| layout.clone())
+        self.takes(version, &layout.metadata).then(|| layout.clone())
+    }
+
+    fn takes(&self, version: &str, metadata: &ObjectMeta) -> bool {
+        self.fault == Some(Fault::AnyVersionIsTaken) || metadata.resource_version.as_deref() == Some(version)
+    }
+
+    /// Takes a node's turn away, as a controller does by a status without it.
+    pub(crate) fn end_turn(&mut self, node: &str) {
+        for mut policy in self.policies.clone().into_values() {
+            let turns = policy.status.iter_mut().map(|status| &mut status.turns);
+            let ended = turns.map(|turns| turns.extract_if(.., |turn| turn.node == node).count()).sum::<usize>();
+            if ended > 0 {
+                self.put_policy(policy);
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use tessera_rollout::Write;
 
 use crate::agent::Agent;
 use crate::controller::Controller;
+use crate::fault::Fault;
 use crate::server::Server;
 
 const DEVICES: usize = 2;
@@ -17,39 +18,89 @@ const POLICY: &str = "p";
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
-    Hear { controller: usize, kind: usize },
-    ListAnew { controller: usize },
-    Decide { controller: usize },
-    Send { controller: usize, answered: bool },
-    Kill { controller: usize },
+    Hear {
+        controller: usize,
+        kind: usize,
+    },
+    ListAnew {
+        controller: usize,
+    },
+    /// It hears all that there is, decides, and sends so much of it.
+    CatchUp {
+        controller: usize,
+        sends: u8,
+    },
+    Decide {
+        controller: usize,
+    },
+    Send {
+        controller: usize,
+        answered: bool,
+    },
+    Kill {
+        controller: usize,
+    },
+    /// It is killed when it has decided by all that there is: what it has decided is on its way.
+    DecideAndDie {
+        controller: usize,
+    },
     Late,
-    Observe { node: usize },
-    Work { node: usize, device: u8, fails: bool },
-    Report { node: usize },
-    Edit { what: u8 },
+    Observe {
+        node: usize,
+    },
+    Work {
+        node: usize,
+        device: u8,
+        fails: bool,
+    },
+    Report {
+        node: usize,
+    },
+    /// Its agent does all that it has to do.
+    Serve {
+        node: usize,
+    },
+    Edit {
+        what: u8,
+    },
     Withdraw,
-    Write { what: u8 },
-    Label { node: usize, selected: bool },
-    Lose { node: usize },
+    Write {
+        what: u8,
+    },
+    Label {
+        node: usize,
+        selected: bool,
+    },
+    Ready {
+        node: usize,
+        ready: bool,
+    },
+    Lose {
+        node: usize,
+    },
 }
 
 impl From<(u8, u8, u8)> for Action {
     fn from((which, a, b): (u8, u8, u8)) -> Self {
         let (controller, node) = (usize::from(a % 2), usize::from(a));
         match which % 64 {
-            0..12 => Self::Hear { controller, kind: usize::from(b % 3) },
-            12..22 => Self::Decide { controller },
-            22..38 => Self::Send { controller, answered: !b.is_multiple_of(4) },
-            38..44 => Self::Observe { node },
-            44..50 => Self::Work { node, device: b, fails: b.is_multiple_of(5) },
-            50..55 => Self::Report { node },
-            55 => Self::Kill { controller },
-            56 | 57 => Self::Late,
-            58 => Self::ListAnew { controller },
-            59 | 60 => Self::Edit { what: a },
-            61 => Self::Withdraw,
-            62 => Self::Write { what: a },
-            _ if b.is_multiple_of(4) => Self::Lose { node },
+            0..5 => Self::Hear { controller, kind: usize::from(b % 3) },
+            5..14 => Self::CatchUp { controller, sends: b % 8 },
+            14..17 => Self::Decide { controller },
+            17..24 => Self::Send { controller, answered: !b.is_multiple_of(4) },
+            24..29 => Self::Observe { node },
+            29..31 => Self::Work { node, device: b, fails: b.is_multiple_of(5) },
+            31..33 => Self::Report { node },
+            33..40 => Self::Serve { node },
+            40..46 => Self::DecideAndDie { controller },
+            46 => Self::Kill { controller },
+            47..51 => Self::Late,
+            51 => Self::ListAnew { controller },
+            52..56 => Self::Edit { what: a },
+            56 => Self::Withdraw,
+            57 => Self::Write { what: a },
+            58 => Self::Ready { node, ready: b.is_multiple_of(2) },
+            _ if b.is_multiple_of(16) => Self::Lose { node },
             _ => Self::Label { node, selected: b.is_multiple_of(2) },
         }
     }
@@ -101,12 +152,12 @@ fn wish(what: u8) -> Layout {
 }
 
 impl World {
-    pub(crate) fn new(nodes: usize, allowed: usize) -> Self {
-        let mut server = Server::default();
+    pub(crate) fn new(nodes: usize, allowed: usize, fault: Option<Fault>) -> Self {
+        let mut server = Server::with(fault);
         let mut agents = BTreeMap::new();
         for index in 0..nodes {
             let name = format!("n{index}");
-            server.put_node(&name, labels(true));
+            server.put_node(&name, labels(true), true);
             agents.insert(name.clone(), Agent::new(&name, DEVICES));
         }
         server.put_policy(policy(Layout::whole(), allowed));
@@ -122,6 +173,16 @@ impl World {
         match action {
             Action::Hear { controller, kind } => drop(self.controllers[controller].hear(&self.server, kind)),
             Action::ListAnew { controller } => self.controllers[controller].list_anew(&self.server),
+            Action::CatchUp { controller, sends } => {
+                self.catch_up(controller);
+                for _ in 0..sends {
+                    self.controllers[controller].send(&mut self.server, true);
+                }
+            }
+            Action::DecideAndDie { controller } => {
+                self.catch_up(controller);
+                self.act(Action::Kill { controller });
+            }
             Action::Decide { controller } => self.controllers[controller].decide(),
             Action::Send { controller, answered } => {
                 self.controllers[controller].send(&mut self.server, answered);
@@ -143,6 +204,7 @@ impl World {
                 let name = self.node(node);
                 self.agents[&name].report(&mut self.server);
             }
+            Action::Serve { node } => self.serve(node),
             Action::Edit { what } => self.server.edit_policy(POLICY, |policy| match what % 5 {
                 0 => policy.spec.rollout.paused = !policy.spec.rollout.paused,
                 1 => policy.spec.rollout.attempt += 1,
@@ -156,18 +218,40 @@ impl World {
             }
             Action::Label { node, selected } => {
                 let name = self.node(node);
-                if self.server.nodes.contains_key(&name) {
-                    self.server.put_node(&name, labels(selected));
-                }
+                let ready = self.server.nodes[&name].ready;
+                self.server.put_node(&name, labels(selected), ready);
+            }
+            // Its agent may be heard of or not.
+            Action::Ready { node, ready } => {
+                let name = self.node(node);
+                let labels = self.server.nodes[&name].labels.clone();
+                self.server.put_node(&name, labels, ready);
             }
             Action::Lose { node } => {
                 // It comes back as another node of the same name, with hardware that nothing was done to.
                 let name = self.node(node);
                 self.server.delete_node(&name);
-                self.server.put_node(&name, labels(true));
+                self.server.put_node(&name, labels(true), true);
                 self.agents.insert(name.clone(), Agent::new(&name, DEVICES));
             }
         }
+    }
+
+    /// A controller hears all that there is, and decides.
+    fn catch_up(&mut self, controller: usize) {
+        let controller = &mut self.controllers[controller];
+        for kind in 0..3 {
+            while controller.hear(&self.server, kind) {}
+        }
+        controller.decide();
+    }
+
+    fn serve(&mut self, node: usize) {
+        let name = self.node(node);
+        let Some(agent) = self.agents.get_mut(&name) else { return };
+        agent.observe(&self.server);
+        agent.end();
+        agent.report(&mut self.server);
     }
 
     /// What must hold at any moment.
@@ -190,6 +274,9 @@ impl World {
             policy.spec.rollout.paused = false;
             policy.spec.rollout.attempt += 1;
         });
+        for (name, node) in self.server.nodes.clone() {
+            self.server.put_node(&name, node.labels, true);
+        }
         for _ in 0..200 {
             if self.round()? {
                 return self.check_the_end();
@@ -202,10 +289,7 @@ impl World {
     fn round(&mut self) -> Result<bool, TestCaseError> {
         let before = self.server.log.len();
         for controller in 0..2 {
-            for kind in 0..3 {
-                while self.controllers[controller].hear(&self.server, kind) {}
-            }
-            self.controllers[controller].decide();
+            self.catch_up(controller);
             while self.controllers[controller].send(&mut self.server, true) {
                 self.check()?;
             }
@@ -215,11 +299,7 @@ impl World {
         }
         self.check()?;
         for agent in self.agents.values_mut() {
-            for device in 0..DEVICES {
-                let device = u8::try_from(device).unwrap();
-                agent.work(device, false);
-                agent.work(device, false);
-            }
+            agent.end();
             // What it learnt meanwhile.
             agent.observe(&self.server);
             agent.report(&mut self.server);
