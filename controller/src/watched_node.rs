@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::Resource as _;
 use kube_derive::Resource;
 use serde::{Deserialize, Deserializer};
 
