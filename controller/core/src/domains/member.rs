@@ -152,6 +152,9 @@ impl Part<'_> {
         if self.is_offered() && reported.state == DeviceState::Ready {
             return Some((Reason::DeviceMissing, format!("{name} of node {node} does not answer{said}")));
         }
+        if self.is_offered() && reported.state == DeviceState::Failed {
+            return Some((Reason::DeviceFailed, format!("{name} of node {node} cannot be used{said}")));
+        }
         if is_told && reported.state == DeviceState::Failed {
             return Some((Reason::DeviceFailed, format!("{name} of node {node} could not be changed{said}")));
         }

@@ -143,6 +143,13 @@ fn it_may_be_taken_while_all_its_nodes_follow() {
             "one has failed",
             edited(node("b", Some(("p", domain.clone())), None), |device| device.state = DeviceState::Failed),
         ),
+        (
+            "one is lost",
+            edited(following("b"), |device| {
+                device.state = DeviceState::Failed;
+                device.message = "it has fallen off the bus; reset it".to_owned();
+            }),
+        ),
         ("one follows nothing", node("b", None, None)),
         ("one follows another policy", node("b", Some(("o", Some(Layout::whole()))), Some(Layout::whole()))),
         ("one is on its way", node("b", Some(("p", domain.clone())), None)),
