@@ -100,7 +100,14 @@ fn the_controllers_token_writes_what_is_of_fabric_domains_and_nothing_else() {
     let patch = |patch: &Value| run(&["patch", "node", node, "--type=merge", "-p", &patch.to_string()]);
     let label = |key: &str, value: Value| patch(&json!({"metadata": {"labels": {key: value}}}));
 
-    eventually("the policy is enforced", || label("example.com/test", json!("x")).err());
+    // What was let through before would be no change afterwards.
+    eventually("the policy is enforced", || {
+        let refused = label("example.com/test", json!("x"));
+        if refused.is_ok() {
+            cluster.kubectl_output(&["label", "node", node, "example.com/test-"]).unwrap();
+        }
+        refused.err()
+    });
     let key = "fabric.tessera.dev/gpu.nvidia.com";
     label(key, json!("domain-a")).unwrap();
     label(key, Value::Null).unwrap();
