@@ -34,7 +34,13 @@ fn the_server_takes_what_the_chart_renders_and_every_example() {
     }
     // An expression that refers to what is not there is no error to the server when it is stored, but is told then.
     node.release().install(&["agent.nodeSelector.nowhere=here"]).unwrap();
-    for name in ["tessera-agent-slices", "tessera-privileged-configs", "tessera-privileged-classes"] {
+    for name in [
+        "tessera-agent-slices",
+        "tessera-controller-nodes",
+        "tessera-controller-slices",
+        "tessera-privileged-configs",
+        "tessera-privileged-classes",
+    ] {
         let policy = ["get", "validatingadmissionpolicy", name, "-o", "json"];
         e2e::eventually("the server's opinion of the policy", || {
             let policy: Value = serde_json::from_str(&node.cluster().kubectl_output(&policy).unwrap()).unwrap();
