@@ -96,15 +96,28 @@ async fn put_right(
     wanted: &Value,
     stored: Option<&Value>,
 ) -> Result<Option<DeviceClass>, CallError> {
-    let applied = match stored {
+    let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let written = match stored {
         Some(stored) if has(stored, wanted) => None,
-        _ => Some(call(api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(wanted))).await?),
+        // Not by apply: what nobody owns any more would stay.
+        Some(stored) => Some(call(api.patch(name, &ours, &Patch::Merge(correction(stored, wanted)))).await?),
+        None => Some(call(api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(wanted))).await?),
     };
-    let owned = applied.as_ref().map(as_value);
+    let owned = written.as_ref().map(as_value);
     match owned.as_ref().or(stored).and_then(disowned) {
-        None => Ok(applied),
-        Some(patch) => call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(Some),
+        None => Ok(written),
+        Some(patch) => call(api.patch(name, &ours, &Patch::Merge(patch))).await.map(Some),
     }
+}
+
+/// What makes an object say what is wanted of its spec, and no more, and of its labels, besides others'.
+fn correction(stored: &Value, wanted: &Value) -> Value {
+    let mut spec = wanted["spec"].as_object().cloned().unwrap_or_default();
+    for name in stored["spec"].as_object().into_iter().flat_map(|spec| spec.keys()) {
+        spec.entry(name).or_insert(Value::Null);
+    }
+    let labels = wanted["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    json!({"spec": spec, "metadata": {"labels": labels}})
 }
 
 /// What makes an object one of which this program owns nothing, if it owns something.
@@ -227,6 +240,16 @@ spec: {}
         assert_eq!(left(&["helm", MANAGER]), Some(json!([manager("helm")])));
         assert_eq!(left(&[MANAGER]), Some(json!([{}])));
         assert_eq!(disowned(&json!({"metadata": {}})), None);
+    }
+
+    #[test]
+    fn what_is_too_much_is_taken_away() {
+        let stored = json!({"spec": {"selectors": [1], "extendedResourceName": "theirs"}});
+        let wanted = json!({"spec": {"selectors": [2]}, "metadata": {"labels": {"app": "tessera"}}});
+        let expected = json!({
+            "spec": {"selectors": [2], "extendedResourceName": null}, "metadata": {"labels": {"app": "tessera"}},
+        });
+        assert_eq!(correction(&stored, &wanted), expected);
     }
 
     #[test]

@@ -53,7 +53,11 @@ fn a_failure_stops_it_until_another_attempt() {
     let mut ground = Ground::new(4);
     let replica = ground.start("a", &[]);
     ground.nodes.fail("n1", true);
-    ground.put_policy(json!({"order": "Name"}));
+    // Not before all are known: of those that are, the first is begun with.
+    ground.put_policy(json!({"order": "Name", "paused": true}));
+    ground
+        .until("all are known", &[&replica], |ground| ground.policy().is_some_and(|(nodes, _)| nodes["waiting"] == 4));
+    ground.server.edit(Resource::Policies, "", "p", |policy| policy["spec"]["rollout"]["paused"] = json!(false));
     ground.until("it stops", &[&replica], |ground| {
         ground
             .policy()
