@@ -59,7 +59,7 @@ pub(crate) struct Publisher {
     /// Whether it is known what devices are to be offered as: before, nothing is published that might not be meant.
     pub(crate) layouts_known: watch::Receiver<bool>,
     /// Told what was published of layouts, once it is.
-    pub(crate) layouts: watch::Sender<Option<Layouts>>,
+    pub(crate) layouts: watch::Sender<Option<Published>>,
     pub(crate) metrics: Metrics,
     pub(crate) notices: Notices,
 }
@@ -142,11 +142,11 @@ impl Publisher {
                     stale_since = None;
                     CHECK
                 }
-                Ok(Progress::Done(layouts)) => {
+                Ok(Progress::Done(now)) => {
                     self.precedence.announce();
                     self.layouts.send_if_modified(|published| {
-                        let changed = published.as_ref() != Some(&layouts);
-                        *published = Some(layouts);
+                        let changed = published.as_ref() != Some(&now);
+                        *published = Some(now);
                         changed
                     });
                     known.refused = None;
@@ -220,7 +220,7 @@ impl Publisher {
                 }
             }
             if known.features == features && known.node.as_ref() == Some(&pool.node) {
-                return Ok(Progress::Done(inventory.layouts().clone()));
+                return Ok(Progress::Done(Published { layouts: inventory.layouts().clone(), features }));
             }
         }
     }
@@ -289,13 +289,22 @@ fn pauses(longest: Duration) -> ExponentialBuilder {
     ExponentialBuilder::new().with_min_delay(FIRST_RETRY).with_max_delay(longest).with_jitter().without_max_times()
 }
 
+/// What is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// What devices are offered as.
+    pub(crate) layouts: Layouts,
+    /// What the API server keeps of that.
+    pub(crate) features: Features,
+}
+
 enum Progress {
     /// The hardware or the API server has not been seen yet.
     Waiting,
     /// A later agent publishes.
     Yielded,
-    /// The slices are as they should be, with these layouts.
-    Done(Layouts),
+    /// The slices are as they should be.
+    Done(Published),
 }
 
 impl Known {

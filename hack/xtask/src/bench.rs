@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn run_controller(options: &Options) -> Result<()> {
-    builds::cargo(&["build", "--release", "--package", "bench", "--package", "tessera-controller"])?;
+    builds::release_programs()?;
     let directory = builds::directory("release")?;
     let mut bench = Command::new(directory.join("bench"));
     bench.arg("controller").arg("--controller").arg(directory.join("tessera-controller"));

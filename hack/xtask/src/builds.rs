@@ -16,9 +16,11 @@ pub(crate) fn programs() -> Result<()> {
     simulated_node::hook().map(drop)
 }
 
-/// The same, optimised, for measuring.
+/// The same, optimised, for measuring, and the controller. All in one: of other packages together the libraries below them may have
+/// other features, and each would be built anew.
 pub(crate) fn release_programs() -> Result<()> {
-    let arguments: Vec<_> = ["build", "--release", "--package", "bench"].into_iter().chain(PROGRAMS).collect();
+    let measured = ["build", "--release", "--package", "bench", "--package", "tessera-controller"];
+    let arguments: Vec<_> = measured.into_iter().chain(PROGRAMS).collect();
     cargo(&arguments)?;
     simulated_node::hook().map(drop)
 }

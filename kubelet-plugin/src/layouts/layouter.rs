@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tessera_core::{Inventory, LayoutRecord, LayoutStep, Layouts, Next, Situation, Wanted, next_step, report};
+use tessera_core::{Inventory, LayoutRecord, LayoutStep, Next, Situation, Wanted, next_step, report};
 use tessera_policy::{DeviceState, NodeLayout, ReportedDevice};
 use tessera_vocabulary::{DeviceName, DriverName};
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use crate::ledger::{SharedLedger, Transaction};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::precedence::Precedence;
+use crate::publisher::Published;
 use crate::store::StoreError;
 use crate::works::Works;
 
@@ -63,7 +64,7 @@ pub(crate) struct Parts {
     /// Whether it is known what pods have without a claim.
     pub(crate) loans_known: watch::Receiver<bool>,
     /// What was published last of layouts; `None` before that.
-    pub(crate) published: watch::Receiver<Option<Layouts>>,
+    pub(crate) published: watch::Receiver<Option<Published>>,
     /// Told once the devices may be offered: it is known as what.
     pub(crate) known: watch::Sender<bool>,
     /// Whoever was given a device before it was published that nobody new gets it has come to the node after this time: the
@@ -211,6 +212,7 @@ impl Layouter {
     ) -> Result<(Vec<ReportedDevice>, Option<u64>), StoreError> {
         let (mut reports, mut again_at) = (Vec::new(), Vec::new());
         let yields = self.parts.precedence.yields();
+        let features = self.parts.published.borrow().as_ref().map(|published| published.features).unwrap_or_default();
         let names: BTreeSet<_> = inventory.devices().iter().map(|device| device.accelerator.name()).collect();
         self.devices.retain(|name, known| known.running.is_some() || names.contains(name));
         for name in names {
@@ -230,6 +232,7 @@ impl Layouter {
                     wanted: wanted(object, self.parts.layouts.followed, &self.parts.driver, &name),
                     now: uptime(),
                     is_closed,
+                    features,
                     trouble: known.trouble.as_ref().map(|(text, at)| (text.as_str(), *at)),
                 };
                 if known.running.is_some() || yields {
@@ -267,7 +270,8 @@ impl Layouter {
 
     /// Whether it has been published for long enough that nobody new gets a device, and who has it is known.
     fn is_closed(&mut self, name: &DeviceName) -> bool {
-        let is_changing = |published: &Layouts| published.get(name).is_some_and(|layout| layout.change.is_some());
+        let is_changing =
+            |published: &Published| published.layouts.get(name).is_some_and(|layout| layout.change.is_some());
         let is_published = self.parts.published.borrow().as_ref().is_some_and(is_changing);
         let known = self.devices.entry(name.clone()).or_default();
         match (is_published, known.closed) {
@@ -294,10 +298,10 @@ fn published(
     answer: ReportedDevice,
     name: &DeviceName,
     record: Option<&LayoutRecord>,
-    published: &Option<Layouts>,
+    published: &Option<Published>,
 ) -> ReportedDevice {
     let in_force = record.map(LayoutRecord::device_layout).unwrap_or_default();
-    let shown = published.as_ref().map(|published| published.get(name).cloned().unwrap_or_default());
+    let shown = published.as_ref().map(|published| published.layouts.get(name).cloned().unwrap_or_default());
     let is_ready = answer.state == DeviceState::Ready;
     if is_ready && shown.is_some_and(|shown| shown != in_force) {
         return ReportedDevice { state: DeviceState::Changing, message: "it is being published".to_owned(), ..answer };

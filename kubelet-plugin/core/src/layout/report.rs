@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tessera_policy::{DeviceId, Domain, ReportedDevice};
+use tessera_policy::{DeviceId, DeviceState, Domain, ReportedDevice};
 
 use super::places::profiles;
 use super::{Situation, Step};
+use crate::Layout;
 use crate::offers::{Offer, What};
 use crate::slices::api_device;
 
@@ -36,7 +37,25 @@ pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
         state: step.state,
         attempt: step.attempt,
         users: step.users,
-        message: step.message.clone(),
+        message: if step.message.is_empty() {
+            less_than_said(situation, step).to_owned()
+        } else {
+            step.message.clone()
+        },
+    }
+}
+
+/// What of a layout is not to be had, for want of something on the server: for people.
+fn less_than_said(situation: &Situation<'_>, step: &Step) -> &'static str {
+    let layout = situation.record.map(|record| &record.layout).filter(|_| step.state == DeviceState::Ready);
+    match layout {
+        Some(Layout::Dynamic) if !situation.features.shared_counters => {
+            "offered without parts on demand, since the API server keeps no counters (feature gate DRAPartitionableDevices)"
+        }
+        Some(Layout::Shares { .. }) if !situation.features.shares => {
+            "offered to one claim at a time, since the API server keeps nothing of shares (feature gate DRAConsumableCapacity)"
+        }
+        _ => "",
     }
 }
 

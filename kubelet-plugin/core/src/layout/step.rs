@@ -7,7 +7,7 @@ use tessera_vocabulary::DeviceName;
 use super::places::{adopted, normalized, places};
 use super::{Change, DoesNotFit, Failure, Layout, LayoutRecord, Stage, User};
 use crate::inventory::Device;
-use crate::{Condition, Inventory, Ledger, PreparedDevice, Record, Scope, Slot};
+use crate::{Condition, Features, Inventory, Ledger, PreparedDevice, Record, Scope, Slot};
 
 /// What is wanted of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Situation<'a> {
     pub now: u64,
     /// Whether it has been published for long enough that nobody new gets it: whoever was given it before is known by now.
     pub is_closed: bool,
+    /// What the API server keeps of what is published.
+    pub features: Features,
     /// Why its partitions could not be put right at the last try, and when to try again, in seconds since the boot.
     pub trouble: Option<(&'a str, u64)>,
 }
@@ -246,6 +248,10 @@ fn drained(
             record.change = None;
             record.failure = Some(Failure { desired: desired.clone(), message: message.clone() });
             (Next::Keep(Box::new(record)), DeviceState::Failed, message, None)
+        }
+        (Deadline::Evict, Stage::Evicting) if !situation.features.device_taints => {
+            let cause = "nobody evicts its pods, since the API server keeps no taints of devices (feature gate DRADeviceTaints)";
+            (Next::Rest, DeviceState::Draining, format!("{cause}; delete them; {}", waiting(users)), None)
         }
         (Deadline::Evict, Stage::Evicting) => {
             let by_count = users.iter().any(|user| matches!(user, User::Pods { .. }));

@@ -31,6 +31,7 @@ struct Case {
     now: u64,
     is_closed: bool,
     is_lost: bool,
+    features: Features,
     trouble: Option<(&'static str, u64)>,
 }
 
@@ -45,6 +46,7 @@ impl Case {
             now: NOW,
             is_closed: true,
             is_lost: false,
+            features: Features::default(),
             trouble: None,
         }
     }
@@ -98,6 +100,7 @@ impl Case {
             wanted: self.desired.as_ref().map_or(Wanted::AsTold, Wanted::This),
             now: self.now,
             is_closed: self.is_closed,
+            features: self.features,
             trouble: self.trouble,
         })
     }
@@ -197,10 +200,20 @@ fn a_device_is_closed_then_waited_for_then_changed() {
         ),
         (
             "but those of a device plugin are not",
-            Case { ledger: pods(), ..Case::new(evicting).closed_for(90, Stage::Evicting) },
+            Case { ledger: pods(), ..Case::new(evicting.clone()).closed_for(90, Stage::Evicting) },
             "rest".to_owned(),
             Draining,
             "are not evicted, delete them",
+        ),
+        (
+            "nor are any where taints are dropped",
+            Case {
+                features: Features { device_taints: false, ..Features::default() },
+                ..Case::new(evicting).closed_for(90, Stage::Evicting).held()
+            },
+            "rest".to_owned(),
+            Draining,
+            "nobody evicts its pods",
         ),
         (
             "another layout is wanted meanwhile",
@@ -461,6 +474,7 @@ fn a_domain_is_told_of_whatever_the_layout_is() {
             wanted: Wanted::Unknown,
             now: NOW,
             is_closed: false,
+            features: Features::default(),
             trouble: None,
         };
         let report = crate::report(&situation, &next_step(&situation));
@@ -533,10 +547,46 @@ fn while_nobody_knows_what_is_wanted_what_was_begun_goes_on_and_nothing_else() {
             wanted: Wanted::Unknown,
             now: NOW,
             is_closed: true,
+            features: case.features,
             trouble: None,
         })
     };
     assert_eq!(unknown(&Case::new(seven())).next, Next::Rest);
     assert_eq!(unknown(&Case::new(two()).laid(&two())).next, Next::Rest);
     assert!(matches!(unknown(&Case::new(seven()).closed_for(9, Stage::Draining)).next, Next::Go(_)));
+}
+
+#[test]
+fn what_a_server_keeps_nothing_of_is_told_of_who_is_ready() {
+    let none = Features { device_taints: false, shared_counters: false, shares: false };
+    let told = |layout: Layout, features: Features| {
+        let record = LayoutRecord { layout, ..LayoutRecord::new("boot", &h100(1)) };
+        let inventory = inventory_of(Offering::NOTHING, vec![h100(1)]);
+        let said = wanted(record.layout.said());
+        let situation = Situation {
+            driver: "gpu.nvidia.com",
+            boot_id: "boot",
+            inventory: &inventory,
+            device: &inventory.devices()[0],
+            ledger: &Ledger::default(),
+            record: Some(&record),
+            wanted: Wanted::This(&said),
+            now: NOW,
+            is_closed: false,
+            features,
+            trouble: None,
+        };
+        let report = crate::report(&situation, &next_step(&situation));
+        assert_eq!(report.state, DeviceState::Ready);
+        report.message
+    };
+    assert!(told(Layout::Dynamic, none).contains("DRAPartitionableDevices"));
+    assert!(told(Layout::Shares { count: 2 }, none).contains("DRAConsumableCapacity"));
+    for (layout, features) in [
+        (Layout::Dynamic, Features::default()),
+        (Layout::Shares { count: 2 }, Features::default()),
+        (Layout::Whole, none),
+    ] {
+        assert_eq!(told(layout, features), "");
+    }
 }
