@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use tessera_policy::{NodeLayout, PartitionPolicy};
+use tessera_policy::{NodeLayout, PartitionPolicy, Turn};
 
 use crate::agents::Agents;
 use crate::assignment::{Conflict, Unclear};
@@ -13,7 +13,7 @@ use crate::facts::Texts;
 use crate::node::{Layout, Node};
 use crate::policy::Policy;
 use crate::standing::Assessment;
-use crate::{NodeName, PolicyName, Revision};
+use crate::{NodeName, PolicyName, Revision, turns};
 
 /// What is known of a cluster: policies, nodes and NodeLayouts, as watches and the answers to writes tell of them.
 pub struct Cluster {
@@ -28,9 +28,11 @@ pub struct Cluster {
     stale: BTreeSet<NodeName>,
     /// What follows of all of them together.
     censuses: Censuses,
-    /// The nodes about which something may have to be written though they have no turn: those that have changed, and those about
-    /// which something was to be written before.
+    /// The nodes about which something may have to be written: those that have changed, or whose turns have, and those about which
+    /// something was to be written before.
     open: BTreeSet<NodeName>,
+    /// The turns that each policy had at the last decision, and whether it began anything.
+    turns_before: BTreeMap<PolicyName, (bool, Vec<Turn>)>,
     texts: Texts,
     pub(crate) agents: Agents,
     pub(crate) domains: Domains,
@@ -48,6 +50,7 @@ impl Default for Cluster {
             stale: BTreeSet::new(),
             censuses: Censuses::default(),
             open: BTreeSet::new(),
+            turns_before: BTreeMap::new(),
             texts: Texts::default(),
             agents: Agents::default(),
             domains: Domains::default(),
@@ -256,6 +259,35 @@ impl Cluster {
 
     pub(crate) fn open(&self) -> &BTreeSet<NodeName> {
         &self.open
+    }
+
+    /// Opens the nodes whose turns have changed, or of which something else may be made now.
+    pub(crate) fn open_turns(&mut self) {
+        let begins = |policy: &Policy| turns::may_begin(policy, self.census(&policy.name));
+        let now = |policy: &Policy| (begins(policy), policy.status.turns.clone());
+        let is_as_before = |policy: &Policy| {
+            let before = self.turns_before.get(&policy.name);
+            before.is_some_and(|(began, turns)| *turns == policy.status.turns && *began == begins(policy))
+        };
+        let changed: Vec<_> = self.policies.values().filter(|policy| !is_as_before(policy)).collect();
+        let changed: Vec<_> = changed.into_iter().map(|policy| (policy.name.clone(), Some(now(policy)))).collect();
+        let gone = self.turns_before.keys().filter(|name| !self.policies.contains_key(*name));
+        let gone: Vec<_> = gone.map(|name| (name.clone(), None)).collect();
+        for (name, now) in changed.into_iter().chain(gone) {
+            let before = match &now {
+                Some(now) => self.turns_before.insert(name, now.clone()),
+                None => self.turns_before.remove(&name),
+            };
+            let (began, before) = before.unwrap_or_default();
+            let (begins, now) = now.unwrap_or_default();
+            let differs = |one: &&Turn, others: &[Turn]| began != begins || !others.contains(one);
+            let nodes = before
+                .iter()
+                .filter(|turn| differs(turn, &now))
+                .chain(now.iter().filter(|turn| differs(turn, &before)));
+            let known = nodes.filter_map(|turn| Some(self.layouts.get_key_value(turn.node.as_str())?.0.clone()));
+            self.open.extend(known);
+        }
     }
 
     pub(crate) fn leave_open(&mut self, nodes: BTreeSet<NodeName>) {

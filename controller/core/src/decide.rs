@@ -39,20 +39,16 @@ impl Cluster {
         let policies = self.policies().values();
         let of_policies: Vec<_> =
             policies.filter_map(|policy| self.of_policy(policy, self.census(&policy.name), now)).collect();
+        self.open_turns();
         let given = self.given();
-        let concerned = self.concerned(&given).into_iter();
-        let of_nodes: Vec<_> = concerned.filter_map(|name| Some((name.clone(), self.of_node(name, &given)?))).collect();
+        // What is to be done about a node follows of itself and of its turns, and it is open if they have changed.
+        let concerned: BTreeSet<_> = self.open().iter().chain(given.forgotten.values().copied()).collect();
+        let of_nodes: Vec<_> =
+            concerned.into_iter().filter_map(|name| Some((name.clone(), self.of_node(name, &given)?))).collect();
         // Until what was decided is seen to be done, it is decided again.
         let (open, of_nodes): (BTreeSet<_>, Vec<_>) = of_nodes.into_iter().unzip();
         self.leave_open(open);
         of_policies.into_iter().chain(of_nodes).chain(self.domains.writes()).collect()
-    }
-
-    /// The nodes about which something may have to be written: what is to be done about one without a turn follows of itself
-    /// alone, and it is open if it has changed.
-    fn concerned<'a>(&'a self, given: &Given<'a>) -> BTreeSet<&'a NodeName> {
-        let with_turn = given.turns.keys().filter_map(|name| Some(self.layouts().get_key_value(*name)?.0));
-        self.open().iter().chain(with_turn).chain(given.forgotten.values().copied()).collect()
     }
 
     pub(crate) fn of_policy(&self, policy: &Policy, census: &Census, now: Timestamp) -> Option<Write> {

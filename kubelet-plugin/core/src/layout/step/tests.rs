@@ -1,5 +1,5 @@
 use tessera_driver::{Facts, Made, Partition, Placement};
-use tessera_policy::Layout as Said;
+use tessera_policy::{Layout as Said, ReportedDevice};
 
 use super::*;
 use crate::testing::{CLIQUE, domain_record, gpu, h100, inventory_of, ledger, loan, member, record as claim_of};
@@ -459,25 +459,30 @@ fn a_device_is_offered_with_the_domain_that_its_fabric_tells() {
     }
 }
 
+/// What is reported of a device that has this layout, to a server that keeps these features, while nobody knows what is wanted.
+fn reported(accelerator: Accelerator, layout: Layout, features: Features) -> ReportedDevice {
+    let record = LayoutRecord { layout, ..LayoutRecord::new("boot", &accelerator) };
+    let inventory = inventory_of(Offering::NOTHING, vec![accelerator]);
+    let situation = Situation {
+        driver: "gpu.nvidia.com",
+        boot_id: "boot",
+        inventory: &inventory,
+        device: &inventory.devices()[0],
+        ledger: &Ledger::default(),
+        record: (!record.says_nothing()).then_some(&record),
+        wanted: Wanted::Unknown,
+        now: NOW,
+        is_closed: false,
+        features,
+        trouble: None,
+    };
+    crate::report(&situation, &next_step(&situation))
+}
+
 #[test]
 fn a_domain_is_told_of_whatever_the_layout_is() {
     let told = |accelerator: Accelerator, layout: Layout| {
-        let record = LayoutRecord { layout, ..LayoutRecord::new("boot", &accelerator) };
-        let inventory = inventory_of(Offering::NOTHING, vec![accelerator]);
-        let situation = Situation {
-            driver: "gpu.nvidia.com",
-            boot_id: "boot",
-            inventory: &inventory,
-            device: &inventory.devices()[0],
-            ledger: &Ledger::default(),
-            record: (!record.says_nothing()).then_some(&record),
-            wanted: Wanted::Unknown,
-            now: NOW,
-            is_closed: false,
-            features: Features::default(),
-            trouble: None,
-        };
-        let report = crate::report(&situation, &next_step(&situation));
+        let report = reported(accelerator, layout, Features::default());
         (report.domain.map(|domain| domain.name), report.layout.map(|layout| layout.to_string()))
     };
     let with = |name: &str| Layout::Domain { name: name.to_owned() };
@@ -560,23 +565,7 @@ fn while_nobody_knows_what_is_wanted_what_was_begun_goes_on_and_nothing_else() {
 fn what_a_server_keeps_nothing_of_is_told_of_who_is_ready() {
     let none = Features { device_taints: false, shared_counters: false, shares: false };
     let told = |layout: Layout, features: Features| {
-        let record = LayoutRecord { layout, ..LayoutRecord::new("boot", &h100(1)) };
-        let inventory = inventory_of(Offering::NOTHING, vec![h100(1)]);
-        let said = wanted(record.layout.said());
-        let situation = Situation {
-            driver: "gpu.nvidia.com",
-            boot_id: "boot",
-            inventory: &inventory,
-            device: &inventory.devices()[0],
-            ledger: &Ledger::default(),
-            record: Some(&record),
-            wanted: Wanted::This(&said),
-            now: NOW,
-            is_closed: false,
-            features,
-            trouble: None,
-        };
-        let report = crate::report(&situation, &next_step(&situation));
+        let report = reported(h100(1), layout, features);
         assert_eq!(report.state, DeviceState::Ready);
         report.message
     };
