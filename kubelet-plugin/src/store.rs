@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tessera_core::{ClaimUid, Ledger, StoredRecord};
@@ -93,7 +93,11 @@ impl Store {
 
     /// Whether a record is on disk as it should be, byte for byte.
     pub(crate) fn holds(&self, stored: &StoredRecord) -> bool {
-        fs::read(self.path(&stored.record().claim.uid)).is_ok_and(|bytes| bytes == stored.bytes())
+        let (path, bytes) = (self.path(&stored.record().claim.uid), stored.bytes());
+        // One byte more than it should have: a longer one is seen too.
+        let mut found = vec![0; bytes.len() + 1];
+        let length = fs::File::open(path).and_then(|mut file| file.read(&mut found));
+        length.is_ok_and(|length| &found[..length] == bytes)
     }
 
     /// Reads every record of this boot.

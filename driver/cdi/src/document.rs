@@ -1,4 +1,6 @@
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::to_json;
@@ -8,9 +10,10 @@ use crate::{Invalid, Spec};
 /// stays whole in the hands of an earlier one.
 ///
 /// Made of a valid [`Spec`]; one that is deserialised is JSON, and no more is known of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Document(Box<RawValue>);
+///
+/// Clones share the text, which is some ten kilobytes long.
+#[derive(Debug, Clone)]
+pub struct Document(Arc<RawValue>);
 
 /// Why a spec makes no document; it stays so.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +43,19 @@ impl Document {
 /// An empty object, for which nobody takes a spec.
 impl Default for Document {
     fn default() -> Self {
-        Self(serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default())
+        Self(serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default().into())
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|text| Self(text.into()))
     }
 }
 
@@ -59,6 +74,6 @@ impl Spec {
     /// When no runtime would take it.
     pub fn document(&self) -> Result<Document, Undocumentable> {
         self.validate()?;
-        Ok(Document(RawValue::from_string(to_json(self)?)?))
+        Ok(Document(RawValue::from_string(to_json(self)?)?.into()))
     }
 }
