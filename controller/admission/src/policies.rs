@@ -61,8 +61,8 @@ mod tests {
             ),
             (
                 json!([{"maxPerNode": 1, "layout": {}}, {"layout": {"whole": {}, "dynamic": {}}}]),
-                "spec.rules[0].layout: 0 of whole, dynamic, partitions and shares are set; exactly one must be\n\
-                 spec.rules[1].layout: 2 of whole, dynamic, partitions and shares are set; exactly one must be",
+                "spec.rules[0].layout: 0 of whole, dynamic, partitions, shares and domain are set; exactly one must be\n\
+                 spec.rules[1].layout: 2 of whole, dynamic, partitions, shares and domain are set; exactly one must be",
                 "",
             ),
             (json!([{"devices": {"cel": "("}, "layout": whole()}]), "spec.rules[0].devices.cel: no", ""),

@@ -31,11 +31,26 @@ pub struct Cluster {
     /// The nodes about which something may have to be written: those that have changed, or whose turns have, and those about which
     /// something was to be written before.
     open: BTreeSet<NodeName>,
-    /// The turns that each policy had at the last decision, and whether it began anything.
-    turns_before: BTreeMap<PolicyName, (bool, Vec<Turn>)>,
+    /// The turns that were stored at the last decision, and whether their policy began anything.
+    turns_before: BTreeMap<StoredTurn, bool>,
     texts: Texts,
     pub(crate) agents: Agents,
     pub(crate) domains: Domains,
+}
+
+/// A turn as it stands in a policy's status.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct StoredTurn {
+    policy: PolicyName,
+    node: String,
+    resource_version: String,
+}
+
+impl StoredTurn {
+    fn new(policy: &Policy, turn: &Turn) -> Self {
+        let Turn { node, resource_version } = turn.clone();
+        Self { policy: policy.name.clone(), node, resource_version }
+    }
 }
 
 impl Default for Cluster {
@@ -261,33 +276,19 @@ impl Cluster {
         &self.open
     }
 
-    /// Opens the nodes whose turns have changed, or of which something else may be made now.
+    /// Opens the nodes whose turns have changed, or what may be done in them.
     pub(crate) fn open_turns(&mut self) {
-        let begins = |policy: &Policy| turns::may_begin(policy, self.census(&policy.name));
-        let now = |policy: &Policy| (begins(policy), policy.status.turns.clone());
-        let is_as_before = |policy: &Policy| {
-            let before = self.turns_before.get(&policy.name);
-            before.is_some_and(|(began, turns)| *turns == policy.status.turns && *began == begins(policy))
-        };
-        let changed: Vec<_> = self.policies.values().filter(|policy| !is_as_before(policy)).collect();
-        let changed: Vec<_> = changed.into_iter().map(|policy| (policy.name.clone(), Some(now(policy)))).collect();
-        let gone = self.turns_before.keys().filter(|name| !self.policies.contains_key(*name));
-        let gone: Vec<_> = gone.map(|name| (name.clone(), None)).collect();
-        for (name, now) in changed.into_iter().chain(gone) {
-            let before = match &now {
-                Some(now) => self.turns_before.insert(name, now.clone()),
-                None => self.turns_before.remove(&name),
-            };
-            let (began, before) = before.unwrap_or_default();
-            let (begins, now) = now.unwrap_or_default();
-            let differs = |one: &&Turn, others: &[Turn]| began != begins || !others.contains(one);
-            let nodes = before
-                .iter()
-                .filter(|turn| differs(turn, &now))
-                .chain(now.iter().filter(|turn| differs(turn, &before)));
-            let known = nodes.filter_map(|turn| Some(self.layouts.get_key_value(turn.node.as_str())?.0.clone()));
-            self.open.extend(known);
+        let mut now = BTreeMap::new();
+        for policy in self.policies.values() {
+            let begins = turns::may_begin(policy, self.census(&policy.name));
+            now.extend(policy.status.turns.iter().map(|turn| (StoredTurn::new(policy, turn), begins)));
         }
+        let before = std::mem::replace(&mut self.turns_before, now);
+        let now = &self.turns_before;
+        let came = now.iter().filter(|(turn, begins)| before.get(*turn) != Some(*begins));
+        let went = before.iter().filter(|(turn, begins)| now.get(*turn) != Some(*begins));
+        let nodes = came.chain(went).filter_map(|(turn, _)| self.layouts.get_key_value(turn.node.as_str()));
+        self.open.extend(nodes.map(|(node, _)| node.clone()));
     }
 
     pub(crate) fn leave_open(&mut self, nodes: BTreeSet<NodeName>) {

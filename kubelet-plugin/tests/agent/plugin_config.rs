@@ -43,6 +43,13 @@ async fn healthy(node: &Node, manager: &DeviceManager, whole: usize, shared: usi
     node.wait(&what, look).await;
 }
 
+/// Puts another file in the place of one, at once: one that is being written is empty for a moment, and means something then.
+fn replace(path: &str, text: &str) {
+    let aside = format!("{path}.new");
+    fs::write(&aside, text).unwrap();
+    fs::rename(aside, path).unwrap();
+}
+
 fn refusals(node: &Node) -> Vec<String> {
     let events = node.api.events().into_iter().filter(|(reason, _)| reason == REFUSED);
     events.map(|(_, note)| note).collect()
@@ -101,7 +108,7 @@ async fn a_file_that_changes_applies_while_pods_have_devices() {
         |node: &Node| node.devices().iter().filter(|device| device["taints"].to_string().contains("lent")).count();
     node.wait("taints", |node| (lent(node) == 7).then_some(())).await;
 
-    fs::write(&path, SLICED).unwrap();
+    replace(&path, SLICED);
     healthy(&node, &manager, 7, 4).await;
     // Nothing was restarted, and whose devices are theirs stays known.
     assert_eq!(lent(&node), 7);
@@ -110,7 +117,7 @@ async fn a_file_that_changes_applies_while_pods_have_devices() {
     let shared = manager.admit(SHARED, 1).await.unwrap();
 
     // What cannot be followed changes nothing, is told once, and nothing else suffers.
-    fs::write(&path, BAD).unwrap();
+    replace(&path, BAD);
     let note = refused(&node, "flags.migStrategy").await;
     assert!(note.contains(&path) && note.contains("what was in force stays"), "{note}");
     assert!(metric(&node, "device_plugin_config_refused{driver=\"gpu.nvidia.com\"} 1"));
@@ -122,7 +129,7 @@ async fn a_file_that_changes_applies_while_pods_have_devices() {
     healthy(&node, &manager, 7, 4).await;
 
     // What a pod shares is given to nobody as a whole before the pod ends.
-    fs::write(&path, "# nothing is shared").unwrap();
+    replace(&path, "# nothing is shared");
     healthy(&node, &manager, 7, 0).await;
     manager.free(SHARED, &shared.ids);
     healthy(&node, &manager, 8, 0).await;
@@ -139,7 +146,7 @@ async fn a_file_that_is_wrong_from_the_start_keeps_no_claim_from_being_served() 
     node.wait("the first listing", |node| node.log().contains("it is known what pods have").then_some(())).await;
     node.connect().await.prepare(&node.allocated("training", GPUS[0])).await.unwrap();
     assert_eq!(manager.registrations().len(), 0);
-    fs::write(file.path(), SLICED).unwrap();
+    replace(file.path().to_str().unwrap(), SLICED);
     // The claim has the one that pods would share.
     healthy(&node, &manager, 7, 0).await;
 }

@@ -251,7 +251,9 @@ fn policies_are_judged_by_what_else_is_to_be_said_of_them() {
             "CREATE",
             policy(json!([{"layout": {}}])),
             None,
-            vec!["spec.rules[0].layout: 0 of whole, dynamic, partitions and shares are set; exactly one must be"],
+            vec![
+                "spec.rules[0].layout: 0 of whole, dynamic, partitions, shares and domain are set; exactly one must be",
+            ],
         ),
     ] {
         let answer = strict.review(review_of(operation, &object, old.as_ref()).as_bytes()).unwrap();
