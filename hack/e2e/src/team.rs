@@ -27,8 +27,14 @@ impl<'a> Team<'a> {
     /// Creates objects.
     #[track_caller]
     pub fn apply(&self, objects: &[Value]) {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects.iter().map(|object| self.placed(object)).collect::<Vec<_>>()});
-        self.node.cluster().apply(&list.to_string()).unwrap();
+        self.try_apply(objects).unwrap();
+    }
+
+    /// Creates objects, unless one is refused: what was said then.
+    pub fn try_apply(&self, objects: &[Value]) -> Result<(), String> {
+        let objects: Vec<_> = objects.iter().map(|object| self.placed(object)).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        self.node.cluster().apply(&list).map(drop).map_err(|error| format!("{error:#}"))
     }
 
     /// Creates what a YAML manifest says, unchanged, in this namespace.

@@ -1,7 +1,8 @@
 //! Claims on a real node: who gets which device, and who sees it.
 
 use e2e::{
-    Team, claim, container, eventually, has_taints_and_more, kubernetes, one_gpu, pod, request, shared, template,
+    Team, by_chart, claim, container, eventually, has_taints_and_more, kubernetes, one_gpu, pod, request, shared,
+    template,
 };
 use serde_json::json;
 
@@ -205,8 +206,16 @@ fn a_config_that_asks_for_what_is_not_offered_is_refused_by_name() {
         "apiVersion": "resource.nvidia.com/v1beta1", "kind": "GpuConfig", "sharing": {"strategy": "TimeSlicing"},
     }}}]);
     let uses = [json!({"name": "gpu", "resourceClaimName": "configured"})];
-    team.apply(&[claim("configured", &wanted), pod("refused", &uses, &[container("main", &["gpu"], &["devices"])])]);
-    team.wait_event("refused", &["GpuConfig in the claim", "sharing.strategy TimeSlicing is not offered yet"]);
+    let words = ["GpuConfig in the claim", "sharing.strategy TimeSlicing is not offered yet"];
+    let pod = pod("refused", &uses, &[container("main", &["gpu"], &["devices"])]);
+    match team.try_apply(&[claim("configured", &wanted), pod]) {
+        Ok(()) => drop(team.wait_event("refused", &words)),
+        // The chart brings the webhook, by which it is not even stored.
+        Err(refused) => {
+            assert!(by_chart() && words.iter().all(|word| refused.contains(word)), "{refused}");
+            return;
+        }
+    }
     assert!(team.files_of(&team.uid_of("configured")).is_empty());
 }
 
