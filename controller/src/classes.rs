@@ -14,9 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::client::{CallError, call};
+use crate::client::{CallError, MANAGER, call};
 use crate::metrics::Metrics;
-use crate::writes::MANAGER;
 
 /// The file is read again this often: a ConfigMap that is changed becomes another file without a word.
 const LOOK: Duration = Duration::from_secs(5);

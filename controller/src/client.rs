@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube::api::{DeleteParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -11,6 +12,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A call that takes longer is given up: the client itself would wait for ever.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Whose fields the API server takes them for that the controller writes: of all replicas, since one continues what another one
+/// began.
+pub(crate) const MANAGER: &str = "tessera-controller";
 
 /// A client from a kubeconfig file, or from the environment. Does not connect yet.
 pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
@@ -42,6 +47,11 @@ impl CallError {
     pub(crate) fn is_outdated(&self) -> bool {
         matches!(self, Self::Refused(kube::Error::Api(status)) if [404, 409].contains(&status.code))
     }
+}
+
+/// Deletes an object only while it is this one, in this version.
+pub(crate) fn only(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
+    DeleteParams { preconditions: Some(Preconditions { uid, resource_version }), ..DeleteParams::default() }
 }
 
 /// Makes a call that ends.

@@ -3,15 +3,14 @@
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{PartialObjectMeta, Resource};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
 use tessera_rollout::{Cluster, DomainWrite, NodeName};
 use tracing::{info, warn};
 
-use crate::client::{CallError, call};
-use crate::writes::MANAGER;
+use crate::client::{CallError, MANAGER, call, only};
 
 /// Whose labels the API server takes those of nodes for: applying none of them must not take anything else away.
 const LABELS_MANAGER: &str = "tessera-controller-domains";
@@ -78,9 +77,7 @@ impl DomainWriter {
                 Ok(DomainAnswer::Slice(Box::new(stored)))
             }
             DomainWrite::Delete { name, uid, resource_version } => {
-                let preconditions =
-                    Some(Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) });
-                let params = DeleteParams { preconditions, ..DeleteParams::default() };
+                let params = only(Some(uid.clone()), Some(resource_version.clone()));
                 call(self.slices.delete(name, &params)).await?;
                 info!(slice = name, "the slice of a fabric domain was removed");
                 let (name, uid) = (Some(name.clone()), Some(uid.clone()));

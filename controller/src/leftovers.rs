@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tessera_rollout::NodeName;
@@ -14,7 +14,7 @@ use tessera_vocabulary::DriverName;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::client::{CallError, call};
+use crate::client::{CallError, call, only};
 use crate::known_nodes::KnownNodes;
 use crate::metrics::Metrics;
 
@@ -100,8 +100,7 @@ impl Leftovers {
         {
             return Ok(());
         }
-        let preconditions = Some(Preconditions { uid: slice.uid(), resource_version: slice.resource_version() });
-        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        let params = only(slice.uid(), slice.resource_version());
         let name = slice.name_any();
         match call(self.slices.delete(&name, &params)).await {
             Ok(_) => {

@@ -18,6 +18,7 @@ mod known_nodes;
 mod leading;
 mod lease;
 mod leftovers;
+mod list;
 mod metrics;
 mod readiness;
 mod rollouts;

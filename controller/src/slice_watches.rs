@@ -1,7 +1,7 @@
 //! What the API server tells of ResourceSlices of Tessera's drivers: on which nodes an agent publishes, and what is stored of
 //! fabric domains.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -14,6 +14,7 @@ use tessera_rollout::{Cluster, NodeName};
 use tessera_vocabulary::DriverName;
 
 use crate::leftovers::owner;
+use crate::list::List;
 
 /// Something that was heard of one driver's slices, by the driver's place among all.
 pub(crate) enum Heard {
@@ -35,22 +36,8 @@ struct Driver {
     /// The node of each slice that has one.
     owners: BTreeMap<String, NodeName>,
     /// Of a list that is being received.
-    owned: List,
-    of_domains: List,
-}
-
-/// A list that is being received.
-#[derive(Default)]
-struct List {
-    received: BTreeSet<String>,
-    complete: bool,
-}
-
-impl List {
-    fn end(&mut self) -> BTreeSet<String> {
-        self.complete = true;
-        std::mem::take(&mut self.received)
-    }
+    owned: List<String>,
+    of_domains: List<String>,
 }
 
 impl SliceWatches {
@@ -81,7 +68,7 @@ impl SliceWatches {
 
     /// Whether all were listed once.
     pub(crate) fn are_complete(&self) -> bool {
-        self.drivers.iter().all(|driver| driver.owned.complete && driver.of_domains.complete)
+        self.drivers.iter().all(|driver| driver.owned.is_complete() && driver.of_domains.is_complete())
     }
 
     pub(crate) fn take(&mut self, heard: Heard, cluster: &mut Cluster) {
@@ -94,9 +81,9 @@ impl SliceWatches {
     fn owned(&mut self, driver: usize, event: Event<PartialObjectMeta<ResourceSlice>>, cluster: &mut Cluster) {
         let Some(list) = self.drivers.get_mut(driver).map(|driver| &mut driver.owned) else { return };
         match event {
-            Event::Init => list.received.clear(),
+            Event::Init => list.begin(),
             Event::InitApply(slice) => {
-                list.received.insert(slice.name_any());
+                list.receive(slice.name_any());
                 self.belongs(driver, &slice, cluster);
             }
             Event::InitDone => {
@@ -137,9 +124,9 @@ impl SliceWatches {
     fn of_domain(&mut self, driver: usize, event: Event<ResourceSlice>, cluster: &mut Cluster) {
         let Some(Driver { name, of_domains: list, .. }) = self.drivers.get_mut(driver) else { return };
         match event {
-            Event::Init => list.received.clear(),
+            Event::Init => list.begin(),
             Event::InitApply(slice) => {
-                list.received.insert(slice.name_any());
+                list.receive(slice.name_any());
                 cluster.domain_slice(slice);
             }
             Event::InitDone => cluster.domain_slices_are(name, &list.end()),

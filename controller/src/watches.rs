@@ -1,7 +1,5 @@
 //! What the API server tells of policies, NodeLayouts and nodes, and of slices where domains are offered.
 
-use std::collections::BTreeSet;
-
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use kube::api::ListParams;
@@ -17,6 +15,7 @@ use tracing::warn;
 
 use crate::client::call;
 use crate::known_nodes::KnownNodes;
+use crate::list::List;
 use crate::metrics::Metrics;
 use crate::slice_watches::{self, SliceWatches};
 use crate::watched_node::WatchedNode;
@@ -52,29 +51,6 @@ pub(crate) struct Watches {
     layouts_until: Revision,
 }
 
-/// A list that is being received.
-struct List<T> {
-    received: Vec<T>,
-    complete: bool,
-}
-
-impl<T> Default for List<T> {
-    fn default() -> Self {
-        Self { received: Vec::new(), complete: false }
-    }
-}
-
-impl<T> List<T> {
-    fn begin(&mut self) {
-        self.received.clear();
-    }
-
-    fn end(&mut self) -> Vec<T> {
-        self.complete = true;
-        std::mem::take(&mut self.received)
-    }
-}
-
 impl Watches {
     /// The slices of these drivers, besides.
     pub(crate) fn new(client: &Client, drivers: Vec<DriverName>, known_nodes: KnownNodes, metrics: Metrics) -> Self {
@@ -98,7 +74,10 @@ impl Watches {
 
     /// Whether all were listed once.
     pub(crate) fn are_complete(&self) -> bool {
-        self.policies.complete && self.nodes.complete && self.layouts.complete && self.slices.are_complete()
+        self.policies.is_complete()
+            && self.nodes.is_complete()
+            && self.layouts.is_complete()
+            && self.slices.are_complete()
     }
 
     /// Waits for news, and takes all that there are. The error is that there will be no more.
@@ -133,10 +112,10 @@ impl Watches {
         match event {
             Event::Init => self.policies.begin(),
             Event::InitApply(policy) => {
-                self.policies.received.push(policy.name_any().as_str().into());
+                self.policies.receive(policy.name_any().as_str().into());
                 self.policy_is(policy, cluster);
             }
-            Event::InitDone => cluster.policies_are(&self.policies.end().into_iter().collect()),
+            Event::InitDone => cluster.policies_are(&self.policies.end()),
             Event::Apply(policy) => self.policy_is(policy, cluster),
             Event::Delete(policy) => {
                 self.metrics.policy_gone(&policy.name_any());
@@ -163,11 +142,11 @@ impl Watches {
         match event {
             Event::Init => self.nodes.begin(),
             Event::InitApply(node) => {
-                self.nodes.received.push(node.name_any().as_str().into());
+                self.nodes.receive(node.name_any().as_str().into());
                 self.node_is(node, cluster);
             }
             Event::InitDone => {
-                let names: BTreeSet<_> = self.nodes.end().into_iter().collect();
+                let names = self.nodes.end();
                 cluster.nodes_are(&names);
                 self.known_nodes.get().get_or_insert_default().retain(|name, _| names.contains(name));
             }
@@ -202,12 +181,12 @@ impl Watches {
         match event {
             Event::Init => self.layouts.begin(),
             Event::InitApply(layout) => {
-                self.layouts.received.push(layout.name_any().as_str().into());
+                self.layouts.receive(layout.name_any().as_str().into());
                 read(layout).into_iter().for_each(|layout| cluster.layout(layout));
             }
             Event::InitDone => {
                 cluster.layouts_seen_until(self.layouts_until);
-                cluster.layouts_are(&self.layouts.end().into_iter().collect());
+                cluster.layouts_are(&self.layouts.end());
             }
             Event::Apply(layout) => read(layout).into_iter().for_each(|layout| cluster.layout(layout)),
             Event::Delete(layout) => cluster.layout_gone(layout.meta()),

@@ -2,18 +2,15 @@
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Resource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tessera_policy::{NodeLayout, NodeLayoutSpec, PartitionPolicy};
 use tessera_rollout::{Cluster, Write};
 
-use crate::client::{CallError, call};
+use crate::client::{CallError, MANAGER, call, only};
 use crate::domain_writes::{DomainAnswer, DomainWriter};
-
-/// Whose fields the API server takes them for: of all replicas, since one continues what another one began.
-pub(crate) const MANAGER: &str = "tessera-controller";
 
 /// What nobody reads: writing it moves an object on.
 const FENCE: &str = "tessera.dev/fence";
@@ -96,9 +93,7 @@ impl Writer {
                 {
                     return Ok(Answer::Removed);
                 }
-                let preconditions =
-                    Some(Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) });
-                let params = DeleteParams { preconditions, ..DeleteParams::default() };
+                let params = only(Some(uid.clone()), Some(resource_version.clone()));
                 call(self.layouts.delete(node.as_ref(), &params)).await.map(|_| Answer::Removed)
             }
             Write::Domain(write) => self.domains.send(write).await.map(Answer::Domain),

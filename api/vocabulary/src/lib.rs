@@ -8,6 +8,7 @@ mod device_name;
 mod domain;
 mod driver_name;
 mod extended_resources;
+mod limits;
 mod pci;
 mod quantity;
 
@@ -21,6 +22,7 @@ pub use device_name::{DeviceName, InvalidDeviceName};
 pub use domain::{DOMAIN_LABELS, domain_label, domain_pool};
 pub use driver_name::{DriverName, InvalidDriverName};
 pub use extended_resources::ExtendedResources;
+pub use limits::{attribute_text, taint_value};
 pub use pci::{InvalidPciAddress, PciAddress};
 pub use quantity::{format_quantity, parse_quantity};
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::resource::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_driver::AttributeValue;
 use tessera_vocabulary::capacities::SHARES;
-use tessera_vocabulary::taints;
+use tessera_vocabulary::{attribute_text, taint_value, taints};
 
 use crate::counters::Counters;
 use crate::offers::{Offer, What};
@@ -15,12 +15,6 @@ use crate::{Condition, Device, Inventory, Ledger, Offering, Pool, Repartitioning
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
 const DEVICES_PER_SLICE: usize = 64;
-
-/// The API takes at most 64 bytes in a string attribute.
-const ATTRIBUTE_BYTES: usize = 64;
-
-/// The API takes at most 63 bytes in the value of a taint.
-const TAINT_BYTES: usize = 63;
 
 /// The API takes at most 8 counter sets in a slice.
 const SETS_PER_SLICE: usize = 8;
@@ -248,10 +242,7 @@ fn attribute(value: AttributeValue) -> DeviceAttribute {
     match value {
         AttributeValue::Bool(value) => DeviceAttribute { bool: Some(value), ..none },
         AttributeValue::Int(value) => DeviceAttribute { int: Some(value), ..none },
-        AttributeValue::String(value) => {
-            let end = value.floor_char_boundary(ATTRIBUTE_BYTES);
-            DeviceAttribute { string: Some(value[..end].to_owned()), ..none }
-        }
+        AttributeValue::String(value) => DeviceAttribute { string: Some(attribute_text(&value).to_owned()), ..none },
         AttributeValue::Version(value) => DeviceAttribute { version: Some(value.to_string()), ..none },
     }
 }
@@ -268,14 +259,7 @@ fn taint(key: &str) -> DeviceTaint {
 /// Who has it is to end only where the policy says so.
 fn repartitioning(change: &Repartitioning) -> DeviceTaint {
     let effect = if change.stage == Stage::Evicting { "NoExecute" } else { "NoSchedule" };
-    // The API takes what a label may have for a value: the name of a policy may be longer, but has no other characters.
-    let cut = &change.policy[..change.policy.floor_char_boundary(TAINT_BYTES)];
-    let value = cut.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
-    DeviceTaint {
-        effect: effect.to_owned(),
-        value: (!value.is_empty()).then(|| value.to_owned()),
-        ..taint(taints::REPARTITIONING)
-    }
+    DeviceTaint { effect: effect.to_owned(), value: taint_value(&change.policy), ..taint(taints::REPARTITIONING) }
 }
 
 impl Inventory {

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute, DeviceCapacity, DeviceTaint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tessera_vocabulary::attributes::{nvidia, portable};
-use tessera_vocabulary::{format_quantity, parse_quantity};
+use tessera_vocabulary::{attribute_text, format_quantity, parse_quantity};
 
 use super::DomainId;
 use super::member::Member;
 use crate::facts::{Fact, Facts};
 
-/// The API takes at most 64 bytes in a string attribute.
-const ATTRIBUTE_BYTES: usize = 64;
 /// The API takes so many attributes and capacities of a device, together.
 const AT_MOST: usize = 32;
 /// What says where in its node a device lies. Of several nodes it says nothing, though it be the same on all.
@@ -26,8 +24,8 @@ pub(super) fn device(domain: &DomainId, members: &[Member<'_>], taints: Vec<Devi
     // In slices a name without a domain is the driver's own.
     let short = |name: &str| name.strip_prefix(&own).unwrap_or(name).to_owned();
     let text = |value: &str| {
-        let end = value.floor_char_boundary(ATTRIBUTE_BYTES);
-        DeviceAttribute { string: Some(value[..end].to_owned()), ..DeviceAttribute::default() }
+        let string = Some(attribute_text(value).to_owned());
+        DeviceAttribute { string, ..DeviceAttribute::default() }
     };
     let number = |value: usize| DeviceAttribute {
         int: Some(i64::try_from(value).unwrap_or(i64::MAX)),

@@ -1,14 +1,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::resource::v1::{DeviceTaint, ResourceSlice};
-use tessera_vocabulary::taints;
+use tessera_vocabulary::{taint_value, taints};
 
 use super::member::{Member, Part};
 use super::{DomainId, device, slices};
 use crate::PolicyName;
 
-/// The API takes at most 63 bytes in the value of a taint.
-const TAINT_BYTES: usize = 63;
 /// So many nodes are named in a message.
 const NAMES: usize = 3;
 
@@ -108,13 +106,5 @@ fn missing(members: &[Member<'_>], expected: usize) -> String {
 
 /// New pods keep off the domain; pods that have it go on.
 fn taint(key: &str, value: &str) -> DeviceTaint {
-    // The API takes what a label may have for a value: the name of a policy may be longer, but has no other characters.
-    let cut = &value[..value.floor_char_boundary(TAINT_BYTES)];
-    let value = cut.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
-    DeviceTaint {
-        key: key.to_owned(),
-        value: (!value.is_empty()).then(|| value.to_owned()),
-        effect: "NoSchedule".to_owned(),
-        time_added: None,
-    }
+    DeviceTaint { key: key.to_owned(), value: taint_value(value), effect: "NoSchedule".to_owned(), time_added: None }
 }
