@@ -31,6 +31,7 @@ pub(crate) fn gpu(name: &str) -> ReportedDevice {
         state: DeviceState::Ready,
         attempt: 0,
         users: 0,
+        evicting: false,
         message: String::new(),
     }
 }

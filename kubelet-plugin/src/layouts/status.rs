@@ -207,6 +207,7 @@ mod tests {
             state: DeviceState::Ready,
             attempt: 0,
             users: 3,
+            evicting: false,
             message: String::new(),
         }
     }

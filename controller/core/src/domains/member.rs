@@ -117,6 +117,11 @@ impl Part<'_> {
         self.is_offered() && !is_domain(self.desired.and_then(|desired| desired.layout.as_ref()))
     }
 
+    /// Whether its pods were waited for long enough, and the policy has them be evicted then.
+    pub(super) fn evicts(&self) -> bool {
+        self.reported.is_some_and(|reported| reported.evicting)
+    }
+
     /// The policy that the agent was told.
     pub(super) fn told_by(&self) -> Option<&str> {
         self.desired.map(|desired| desired.policy.as_str())

@@ -199,6 +199,28 @@ impl Also for (&'static str, NodeLayout) {
 }
 
 #[test]
+fn pods_that_were_waited_for_long_enough_are_evicted_from_the_whole_domain() {
+    let domain = || Some(Layout::domain());
+    let evicting = |wanted: Option<Layout>| {
+        edited(node("b", Some(("p", wanted)), domain()), |device| {
+            device.state = DeviceState::Draining;
+            device.evicting = true;
+        })
+    };
+    for (what, other, expected) in [
+        ("one leaves", node("b", Some(("p", None)), domain()), "NoSchedule"),
+        ("and its pods are evicted", evicting(None), "NoExecute"),
+        ("it is wanted again, and the agent has not seen it", evicting(domain()), ""),
+    ] {
+        let slice = created(&mut cluster(vec![domain_policy("p")], vec![following("a"), other])).unwrap();
+        let taints = slice.spec.devices.iter().flatten().flat_map(|device| device.taints.iter().flatten());
+        let repartitioning = taints.filter(|taint| taint.key == "tessera.dev/repartitioning");
+        let effects: Vec<_> = repartitioning.map(|taint| taint.effect.as_str()).collect();
+        assert_eq!(effects.join(" "), expected, "{what}");
+    }
+}
+
+#[test]
 fn an_agent_that_is_away_hands_nothing_out() {
     let mut cluster = cluster(vec![domain_policy("p")], vec![following("a"), following("b")]);
     cluster.follow_agents();

@@ -82,6 +82,7 @@ impl Agent {
             state: device.state,
             attempt: device.attempt,
             users: 0,
+            evicting: false,
             message: String::new(),
         };
         let devices = self.devices.iter().map(report).collect();

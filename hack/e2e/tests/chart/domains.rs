@@ -113,6 +113,29 @@ fn the_pods_of_a_job_share_a_domain_of_two_nodes_and_nobody_else_has_any_of_it()
     kubectl(node, &["wait", "--for=delete", "partitionpolicy/inference", "--timeout=90s"]);
     eventually("the domain to be gone", || domains(node).is_empty().then_some(()));
     eventually("all to be as before", || (nodes.iter().map(published).collect::<Vec<_>>() == before).then_some(()));
+
+    // Withdrawn by a policy that does not wait for ever: its pods are evicted, all of them.
+    let impatient = json!({"deadlineSeconds": 5, "afterDeadline": "Evict"});
+    let mut evicting = spec(&json!([{"layout": {"domain": {}}}]));
+    evicting["rollout"]["drain"] = impatient;
+    write(node, &evicting);
+    wait(node, "DomainsOffered", "True");
+    start(&team, "endless", &["endless-0", "endless-1"]);
+    for worker in ["endless-0", "endless-1"] {
+        team.wait_running(worker);
+    }
+    kubectl(node, &["delete", "partitionpolicy", "inference", "--wait=false"]);
+    let effect = eventually("the pods to be evicted", || {
+        let taint = taint("tessera.dev/repartitioning")?;
+        (taint["effect"] == "NoExecute").then_some(taint)
+    });
+    println!("{effect}");
+    for worker in ["pod/endless-0", "pod/endless-1"] {
+        team.kubectl(&["wait", "--for=delete", worker, "--timeout=90s"]);
+    }
+    kubectl(node, &["wait", "--for=delete", "partitionpolicy/inference", "--timeout=90s"]);
+    eventually("the domain to be gone again", || domains(node).is_empty().then_some(()));
+    eventually("all to be as before", || (nodes.iter().map(published).collect::<Vec<_>>() == before).then_some(()));
     team.run_with_one_gpu("single", &["devices"]);
     assert_eq!(team.gpus_seen("single", "main").len(), 1);
 }

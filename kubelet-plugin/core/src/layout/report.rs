@@ -4,7 +4,7 @@ use serde_json::Value;
 use tessera_policy::{DeviceId, DeviceState, Domain, ReportedDevice};
 
 use super::places::profiles;
-use super::{Situation, Step};
+use super::{Situation, Stage, Step};
 use crate::Layout;
 use crate::offers::{Offer, What};
 use crate::slices::api_device;
@@ -27,6 +27,7 @@ pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
         let said = device.capacity.into_iter().flatten();
         capacity = said.map(|(name, said)| (full(name), said.value.0)).collect();
     }
+    let change = situation.record.and_then(|record| record.change.as_ref());
     ReportedDevice {
         id: DeviceId { driver: situation.driver.to_owned(), name: accelerator.name().to_string() },
         attributes,
@@ -37,6 +38,7 @@ pub fn report(situation: &Situation<'_>, step: &Step) -> ReportedDevice {
         state: step.state,
         attempt: step.attempt,
         users: step.users,
+        evicting: change.is_some_and(|change| change.stage == Stage::Evicting),
         message: if step.message.is_empty() {
             less_than_said(situation, step).to_owned()
         } else {

@@ -85,12 +85,16 @@ impl Case {
     }
 
     fn step(&self) -> Step {
+        self.seen(next_step)
+    }
+
+    fn seen<T>(&self, look: impl FnOnce(&Situation<'_>) -> T) -> T {
         let mut inventory = inventory_of(self.told, vec![self.accelerator.clone()]);
         inventory = inventory.laid_out(&Layouts::from([(gpu(1).name(), self.record.device_layout())]));
         if self.is_lost {
             inventory = inventory.unreachable("it fell off the bus");
         }
-        next_step(&Situation {
+        look(&Situation {
             driver: "gpu.nvidia.com",
             boot_id: "boot",
             inventory: &inventory,
@@ -494,6 +498,15 @@ fn a_domain_is_told_of_whatever_the_layout_is() {
     assert_eq!(told(member(1), with(CLIQUE)), (clique(), domain()));
     assert_eq!(told(member(1), with("before.1")), (Some("before.1".to_owned()), domain()), "it is offered there still");
     assert_eq!(told(gpu(1), with("before.1")), (Some("before.1".to_owned()), domain()), "its fabric is made anew");
+}
+
+#[test]
+fn a_controller_is_told_when_pods_are_to_be_evicted() {
+    for (stage, expected) in [(Stage::Draining, false), (Stage::Evicting, true), (Stage::Changing, false)] {
+        let case = Case::new(seven()).closed_for(90, stage).held();
+        let report = case.seen(|situation| crate::report(situation, &next_step(situation)));
+        assert_eq!(report.evicting, expected, "{stage:?}");
+    }
 }
 
 #[test]
