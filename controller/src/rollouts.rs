@@ -22,7 +22,9 @@ use crate::writes::{Answer, Writer};
 
 /// What comes within this time after something was heard is decided about at once: agents answer in crowds.
 const GATHER: Duration = Duration::from_millis(20);
-/// Tallies are written no more often than this, but for what somebody waits for.
+/// The status of a policy is written no more often than this, so that many turns are given at once where many nodes change.
+const BETWEEN_TURNS: Duration = Duration::from_millis(100);
+/// And no more often than this where only tallies have changed, which nobody waits for.
 const BETWEEN_TALLIES: Duration = Duration::from_secs(1);
 /// After a write that failed, for whatever reason but that its object has changed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -88,9 +90,9 @@ impl Rollouts {
             let begun = Instant::now();
             let decided = self.cluster.decide(Timestamp::now());
             self.metrics.decided(begun.elapsed());
-            let all = decided.len();
-            let due: Vec<_> = decided.into_iter().filter(|write| self.is_due(write)).collect();
-            let held_back = (all > due.len()).then_some(BETWEEN_TALLIES);
+            let now = Instant::now();
+            let held_back = decided.iter().filter_map(|write| self.due_in(write, now)).min();
+            let due: Vec<_> = decided.into_iter().filter(|write| self.due_in(write, now).is_none()).collect();
             if due.is_empty() {
                 return held_back;
             }
@@ -103,13 +105,12 @@ impl Rollouts {
         }
     }
 
-    fn is_due(&self, write: &Write) -> bool {
-        match write {
-            Write::Status { policy, pressing, .. } => {
-                *pressing || self.tallied.get(policy).is_none_or(|at| at.elapsed() >= BETWEEN_TALLIES)
-            }
-            _ => true,
-        }
+    /// How long a write is held back. Nothing: not at all.
+    fn due_in(&self, write: &Write, now: Instant) -> Option<Duration> {
+        let Write::Status { policy, pressing, .. } = write else { return None };
+        let between = if *pressing { BETWEEN_TURNS } else { BETWEEN_TALLIES };
+        let left = (*self.tallied.get(policy)? + between).saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
     }
 
     async fn write(&mut self, writes: Vec<Write>) -> Sent {
