@@ -17,6 +17,10 @@ use tessera_core::{ClaimObject, NodeIdentity};
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So often everybody else has to have been let run until a question has left: the client's queue and the task of a connection
+/// each take it on.
+const UNTIL_SENT: usize = 4;
+
 /// A client from a kubeconfig file, or from the environment. Does not connect yet.
 pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
@@ -65,6 +69,18 @@ pub(crate) async fn claim(client: &Client, namespace: &str, name: &str) -> Resul
     }
 }
 
+/// Does what can be done while an answer is awaited. There is one thread, so the question has to be on its way first.
+pub(crate) async fn meanwhile<T>(question: impl Future<Output = T>, work: impl FnOnce()) -> T {
+    let work = async {
+        for _ in 0..UNTIL_SENT {
+            tokio::task::yield_now().await;
+        }
+        work();
+    };
+    // Whoever takes the question on wakes this task: then it goes on first.
+    tokio::join!(biased; question, work).0
+}
+
 /// The node as it is now; its UID changes when the object is deleted and made anew.
 pub(crate) async fn node(client: &Client, name: &str) -> Result<NodeIdentity, kube::Error> {
     let node = Api::<Node>::all(client.clone()).get_metadata(name).await?;
@@ -103,5 +119,65 @@ pub(crate) fn brief_of_watch(error: &watcher::Error) -> String {
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => brief(error),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Reads one request, and answers that there is no such claim.
+    fn refuse(connection: &mut TcpStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut bytes = [0; 1024];
+            let length = connection.read(&mut bytes).unwrap();
+            request.extend_from_slice(&bytes[..length]);
+        }
+        let status = r#"{"kind": "Status", "code": 404, "status": "Failure", "message": "no", "reason": "NotFound"}"#;
+        let answer = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{status}",
+            status.len()
+        );
+        connection.write_all(answer.as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_question_has_left_when_work_is_done_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, connection) = mpsc::channel();
+        let (worked, work) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let mut connection = listener.accept().unwrap().0;
+            accepted.send(connection.try_clone().unwrap()).unwrap();
+            for () in work {
+                refuse(&mut connection);
+            }
+        });
+        let client = Client::try_from(Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        // The first one makes the connection, too.
+        worked.send(()).unwrap();
+        let found = claim(&client, "team", "first").await;
+        assert!(matches!(found, Err(ClaimReadError::Deleted(_))), "{found:?}");
+        let connection = connection.recv().unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for _ in 0..8 {
+            let found = meanwhile(claim(&client, "team", "next"), || {
+                // This waits, and keeps everything else of this thread waiting.
+                let has_come = connection.peek(&mut [0]);
+                assert!(matches!(has_come, Ok(1)), "{has_come:?}");
+                worked.send(()).unwrap();
+            });
+            let found = found.await;
+            assert!(matches!(found, Err(ClaimReadError::Deleted(_))), "{found:?}");
+        }
+        drop((worked, client));
+        server.join().unwrap();
     }
 }

@@ -182,13 +182,8 @@ impl Claims {
         if let Some(devices) = self.prepared_before(claim).await? {
             return Ok((devices, Repeated(true)));
         }
-        // While the API server is asked there is time; the question has to be on its way first, and there is one thread.
-        let look_ahead = async {
-            tokio::task::yield_now().await;
-            self.host.look_ahead();
-        };
-        let (object, ()) = tokio::join!(api::claim(&self.client, &claim.namespace, &claim.name), look_ahead);
-        let object = object?;
+        let question = api::claim(&self.client, &claim.namespace, &claim.name);
+        let object = api::meanwhile(question, || self.host.look_ahead()).await?;
         let granted = allocations(&object, claim, &self.identity)?;
         if granted.allocations.is_empty() {
             return Ok((Vec::new(), Repeated(false)));
