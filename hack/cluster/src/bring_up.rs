@@ -12,7 +12,7 @@ use crate::components::{self, Extra, SERVICE_ADDRESS};
 use crate::options::Options;
 use crate::parts::Parts;
 use crate::progress::Progress;
-use crate::services::{API_SERVER, is_ready};
+use crate::services::{API_SERVER, CONTROLLER_MANAGER, is_ready};
 use crate::{credentials, node_config};
 
 /// Ten times what the slowest step was seen to take on two cores.
@@ -57,7 +57,7 @@ pub(crate) fn bring_up(
     })?;
 
     step("controller manager, scheduler and kubelet");
-    start(cluster, "kube-controller-manager", components::controller_manager(&extra))?;
+    start(cluster, CONTROLLER_MANAGER, components::controller_manager(&extra))?;
     start(cluster, "kube-scheduler", components::scheduler(&extra))?;
     for node in &nodes {
         start(node, "kubelet", components::kubelet(&node.node))?;

@@ -14,6 +14,7 @@ use crate::processes::outside_pid;
 
 /// The service that the API server is.
 pub(crate) const API_SERVER: &str = "kube-apiserver";
+pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 
 /// How a cluster is.
 #[derive(Debug, Clone)]
@@ -120,6 +121,14 @@ impl Cluster {
     /// Starts the API server as it was at first. Returns when the process was started; it takes seconds until it answers.
     pub fn start_api_server(&self) -> Result<()> {
         self.seen_from(&self.spec.first()?.name)?.start_again(API_SERVER)
+    }
+
+    /// Ends the controller manager, which is on the first node, for good: no more pods are made for others, and nobody collects
+    /// what nobody owns.
+    pub fn stop_controller_manager(&self) -> Result<()> {
+        let first = self.seen_from(&self.spec.first()?.name)?;
+        first.stop_service(CONTROLLER_MANAGER, Signal::KILL, Duration::from_secs(10))?;
+        Ok(())
     }
 
     fn start_again(&self, name: &str) -> Result<()> {

@@ -292,7 +292,9 @@ fn a_node_goes_over_to_claims_without_a_drain() {
     wait_allocatable(&node, GPU, 8);
     let mut stays = asking("stays", GPU, 1);
     stays["spec"]["restartPolicy"] = json!("Always");
-    stays["spec"]["containers"][0]["args"] = json!(["devices", "--then", "sleep", "10"]);
+    stays["spec"]["volumes"] = json!([{"name": "signals", "emptyDir": {}}]);
+    stays["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "signals", "mountPath": "/signals"}]);
+    stays["spec"]["containers"][0]["args"] = json!(["devices", "--then", "wait-for", "/signals/end"]);
     // What only a container has that prepares a pod, the kubelet lists nowhere.
     let mut prepares = asking("prepares", GPU, 1);
     prepares["spec"]["initContainers"] = prepares["spec"]["containers"].clone();
@@ -319,7 +321,12 @@ fn a_node_goes_over_to_claims_without_a_drain() {
         })
         .collect();
     assert_eq!((claimed.len(), claimed.is_disjoint(&own)), (6, true), "{claimed:?} {own:?}");
+    let uid = team.get("pod", "stays")["metadata"]["uid"].as_str().unwrap().to_owned();
+    let signals = format!("var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/signals");
+    let end = node.cluster().node_root().join(signals).join("end");
+    std::fs::write(&end, "").unwrap();
     eventually("the container starts again", || (starts() > before).then_some(()));
+    std::fs::remove_file(end).unwrap();
     team.wait_running("stays");
     assert_eq!(team.gpus_seen("stays", "main"), own);
     wait_lent(&node, 2);

@@ -1,8 +1,9 @@
 //! Tessera installed by its chart: the agent is a pod of the image that is shipped.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use e2e::{PATIENCE, Team, bare, claim, eventually, request_of};
+use e2e::{PATIENCE, Team, bare, claim, eventually, request_of, within};
 use serde_json::{Value, json};
 use simulated_node::{NAMESPACE, SimulatedNode};
 
@@ -145,4 +146,42 @@ fn a_class_that_somebody_has_edited_is_put_right_and_the_next_release_may_change
     node.release().roll_back().unwrap();
     eventually("the class of the release before", || is_ours(&class()).then_some(()));
     assert_eq!(class()["metadata"]["labels"]["theirs"], "1", "what others have added is theirs");
+}
+
+#[test]
+fn what_is_left_of_a_node_that_is_gone_is_removed_where_nobody_else_does() {
+    let node = bare("leftovers", "dgx-h100");
+    node.release().install(&["controller.leftovers=5"]).unwrap();
+    node.release().wait_until_ready(PATIENCE).unwrap();
+    node.wait_for_devices(8, PATIENCE).unwrap();
+    let cluster = node.cluster();
+    cluster.stop_controller_manager().unwrap();
+    let own = stamps(&node);
+    let names = || -> BTreeSet<String> {
+        let names = cluster.kubectl_output(&["get", "resourceslices", "-o", "name"]).unwrap();
+        names.lines().filter_map(|name| Some(name.rsplit_once('/')?.1.to_owned())).collect()
+    };
+    let mut expected = names();
+    let left = |name: &str, driver: &str, uid: &str| {
+        json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice",
+            "metadata": {
+                "name": name,
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": uid, "controller": true}],
+            },
+            "spec": {
+                "driver": driver, "nodeName": "gone", "devices": [{"name": "gpu-0"}],
+                "pool": {"name": "gone", "generation": 1, "resourceSliceCount": 1},
+            },
+        })
+    };
+    let uid = "5d4e2a0c-6a8e-4e64-9d0c-0f6b3c1f2a11";
+    cluster.apply(&left("left", "gpu.nvidia.com", uid).to_string()).unwrap();
+    cluster.apply(&left("of-another-driver", "gpu.example.com", uid).to_string()).unwrap();
+    assert!(names().contains("left"));
+    // It might be a node that is only made anew: it is removed when it has been left for a minute.
+    within(PATIENCE * 2, "what is left to be removed", || (!names().contains("left")).then_some(()));
+    expected.insert("of-another-driver".to_owned());
+    assert_eq!(names(), expected);
+    assert_eq!(stamps(&node), own);
 }
