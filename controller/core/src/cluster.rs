@@ -31,26 +31,13 @@ pub struct Cluster {
     /// The nodes about which something may have to be written: those that have changed, or whose turns have, and those about which
     /// something was to be written before.
     open: BTreeSet<NodeName>,
-    /// The turns that were stored at the last decision, and whether their policy began anything.
-    turns_before: BTreeMap<StoredTurn, bool>,
+    /// The nodes whose stored turns have changed since the last decision.
+    turned: BTreeSet<String>,
+    /// Of each policy, whether it began anything at the last decision.
+    began: BTreeMap<PolicyName, bool>,
     texts: Texts,
     pub(crate) agents: Agents,
     pub(crate) domains: Domains,
-}
-
-/// A turn as it stands in a policy's status.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct StoredTurn {
-    policy: PolicyName,
-    node: String,
-    resource_version: String,
-}
-
-impl StoredTurn {
-    fn new(policy: &Policy, turn: &Turn) -> Self {
-        let Turn { node, resource_version } = turn.clone();
-        Self { policy: policy.name.clone(), node, resource_version }
-    }
 }
 
 impl Default for Cluster {
@@ -65,7 +52,8 @@ impl Default for Cluster {
             stale: BTreeSet::new(),
             censuses: Censuses::default(),
             open: BTreeSet::new(),
-            turns_before: BTreeMap::new(),
+            turned: BTreeSet::new(),
+            began: BTreeMap::new(),
             texts: Texts::default(),
             agents: Agents::default(),
             domains: Domains::default(),
@@ -78,8 +66,14 @@ impl Cluster {
     /// other.
     pub fn policy(&mut self, policy: PartitionPolicy) {
         let revision = Revision::read(policy.metadata.resource_version.as_deref());
-        match policy.metadata.name.as_deref().and_then(|name| self.policies.get_mut(name)) {
-            Some(known) if known.revision > revision => {}
+        let known = policy.metadata.name.as_deref().and_then(|name| self.policies.get_mut(name));
+        if known.as_ref().is_some_and(|known| known.revision > revision) {
+            return;
+        }
+        let before = known.as_ref().map(|known| &*known.status.turns).unwrap_or_default();
+        let now = policy.status.as_ref().map(|status| &*status.turns).unwrap_or_default();
+        self.turned.extend(turned(before, now));
+        match known {
             // Its status is told again and again, and expressions are compiled once.
             Some(known) if known.says_what(&policy) => known.renew(policy),
             _ => {
@@ -105,17 +99,21 @@ impl Cluster {
         let name = metadata.name.as_deref().unwrap_or_default();
         let uid = metadata.uid.as_deref().unwrap_or_default();
         if self.policies.get(name).is_some_and(|known| known.uid == uid) {
-            self.policies.remove(name);
-            self.stale.extend(self.nodes.keys().cloned());
+            self.forget_policy(&name.into());
         }
     }
 
     /// These are all the policies that there are.
     pub fn policies_are(&mut self, names: &BTreeSet<PolicyName>) {
-        if self.policies.keys().any(|name| !names.contains(name)) {
-            self.policies.retain(|name, _| names.contains(name));
-            self.stale.extend(self.nodes.keys().cloned());
-        }
+        let gone: Vec<_> = self.policies.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.forget_policy(name));
+    }
+
+    fn forget_policy(&mut self, name: &PolicyName) {
+        let Some(policy) = self.policies.remove(name) else { return };
+        self.began.remove(name);
+        self.turned.extend(turned(&policy.status.turns, &[]));
+        self.stale.extend(self.nodes.keys().cloned());
     }
 
     /// A node is there, or was changed.
@@ -278,16 +276,15 @@ impl Cluster {
 
     /// Opens the nodes whose turns have changed, or what may be done in them.
     pub(crate) fn open_turns(&mut self) {
-        let mut now = BTreeMap::new();
+        let mut turned = std::mem::take(&mut self.turned);
         for policy in self.policies.values() {
             let begins = turns::may_begin(policy, self.census(&policy.name));
-            now.extend(policy.status.turns.iter().map(|turn| (StoredTurn::new(policy, turn), begins)));
+            if self.began.get(&policy.name) != Some(&begins) {
+                self.began.insert(policy.name.clone(), begins);
+                turned.extend(policy.status.turns.iter().map(|turn| turn.node.clone()));
+            }
         }
-        let before = std::mem::replace(&mut self.turns_before, now);
-        let now = &self.turns_before;
-        let came = now.iter().filter(|(turn, begins)| before.get(*turn) != Some(*begins));
-        let went = before.iter().filter(|(turn, begins)| now.get(*turn) != Some(*begins));
-        let nodes = came.chain(went).filter_map(|(turn, _)| self.layouts.get_key_value(turn.node.as_str()));
+        let nodes = turned.iter().filter_map(|node| self.layouts.get_key_value(node.as_str()));
         self.open.extend(nodes.map(|(node, _)| node.clone()));
     }
 
@@ -309,4 +306,13 @@ impl Cluster {
         let node = self.census(&policy.name).unclear.first()?;
         Some((node, self.assessments.get(node)?.unclear.get(&policy.name)?))
     }
+}
+
+/// The nodes that have a turn in one of these, and not the same one in the other.
+fn turned(before: &[Turn], now: &[Turn]) -> impl Iterator<Item = String> {
+    let [before, now] = [before, now].map(|turns| -> BTreeSet<_> {
+        turns.iter().map(|turn| (turn.node.as_str(), turn.resource_version.as_str())).collect()
+    });
+    let changed: Vec<_> = before.symmetric_difference(&now).map(|(node, _)| (*node).to_owned()).collect();
+    changed.into_iter()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
-use tessera_policy::FINALIZER;
+use tessera_policy::{FINALIZER, Turn};
 
 use crate::census::Census;
 use crate::cluster::Cluster;
@@ -12,22 +12,9 @@ use crate::policy::Policy;
 use crate::turns::{self, Layouts};
 use crate::{NodeName, PolicyName, Write, status};
 
-/// Who may be changed.
-pub(crate) struct Given<'a> {
-    /// By node: the turns that are stored.
-    turns: BTreeMap<&'a str, Vec<Stored<'a>>>,
-    /// Of each policy that is gone though devices still follow it, the one node that may be changed: nobody says how many
-    /// may be, and turns stand nowhere.
-    forgotten: BTreeMap<&'a str, &'a NodeName>,
-}
-
-/// A turn that is stored.
-struct Stored<'a> {
-    policy: &'a PolicyName,
-    resource_version: &'a str,
-    /// The policy begins nothing now.
-    held: bool,
-}
+/// Of each policy that is gone though devices still follow it, the one node that may be changed: nobody says how many may be, and
+/// turns stand nowhere.
+type Forgotten<'a> = BTreeMap<&'a str, &'a NodeName>;
 
 impl Cluster {
     /// What is to be written, as far as is known. Nothing, where all is as it should be or is under way.
@@ -40,11 +27,11 @@ impl Cluster {
         let of_policies: Vec<_> =
             policies.filter_map(|policy| self.of_policy(policy, self.census(&policy.name), now)).collect();
         self.open_turns();
-        let given = self.given();
+        let forgotten = self.forgotten();
         // What is to be done about a node follows of itself and of its turns, and it is open if they have changed.
-        let concerned: BTreeSet<_> = self.open().iter().chain(given.forgotten.values().copied()).collect();
+        let concerned: BTreeSet<_> = self.open().iter().chain(forgotten.values().copied()).collect();
         let of_nodes: Vec<_> =
-            concerned.into_iter().filter_map(|name| Some((name.clone(), self.of_node(name, &given)?))).collect();
+            concerned.into_iter().filter_map(|name| Some((name.clone(), self.of_node(name, &forgotten)?))).collect();
         // Until what was decided is seen to be done, it is decided again.
         let (open, of_nodes): (BTreeSet<_>, Vec<_>) = of_nodes.into_iter().unzip();
         self.leave_open(open);
@@ -89,24 +76,22 @@ impl Cluster {
         })
     }
 
-    pub(crate) fn given(&self) -> Given<'_> {
-        let mut turns: BTreeMap<&str, Vec<Stored<'_>>> = BTreeMap::new();
-        for policy in self.policies().values() {
-            let held = !turns::may_begin(policy, self.census(&policy.name));
-            for turn in &policy.status.turns {
-                let stored = Stored { policy: &policy.name, resource_version: &turn.resource_version, held };
-                turns.entry(&turn.node).or_default().push(stored);
-            }
-        }
+    pub(crate) fn forgotten(&self) -> Forgotten<'_> {
         let gone = self.censuses().iter().filter(|(policy, _)| !self.policies().contains_key(*policy));
         let forgotten = gone.filter_map(|(policy, census)| {
             let mut waiting = census.pending.difference(&census.not_ready);
             Some((policy.as_ref(), census.in_flight.first().or_else(|| waiting.next())?))
         });
-        Given { turns, forgotten: forgotten.collect() }
+        forgotten.collect()
     }
 
-    pub(crate) fn of_node(&self, name: &NodeName, given: &Given<'_>) -> Option<Write> {
+    /// The policies that have given a node, as it is now, its turn.
+    fn in_turn(&self, layout: &Layout, node: &NodeName) -> Vec<&Policy> {
+        let is_turn = |turn: &Turn| turn.node == node.as_ref() && turn.resource_version == layout.resource_version;
+        self.policies().values().filter(|policy| policy.status.turns.iter().any(is_turn)).collect()
+    }
+
+    pub(crate) fn of_node(&self, name: &NodeName, forgotten: &Forgotten<'_>) -> Option<Write> {
         let node = self.nodes().get(name);
         let Some(layout) = self.layouts().get(name) else {
             let uid = node?.uid.clone();
@@ -120,13 +105,13 @@ impl Cluster {
             return Some(delete(name, layout, Some(layout.owner.clone().unwrap_or_default())));
         }
         let assessment = self.assessments().get(name)?;
-        let turns: Vec<_> = given.turns.get(name.as_ref()).into_iter().flatten().collect();
-        let turns: Vec<_> = turns.iter().filter(|turn| turn.resource_version == layout.resource_version).collect();
+        let in_turn = self.in_turn(layout, name);
         // Nobody there would hear of it: what was not begun is left, so that others get their turn.
         let is_ready = assessment.not_ready_since.is_none();
         let has_turn = |policy: &str| {
-            let has_turn = turns.iter().any(|turn| turn.policy.as_ref() == policy && !turn.held);
-            is_ready && (has_turn || given.forgotten.get(policy).is_some_and(|next| *next == name))
+            let mut given = in_turn.iter().filter(|one| one.name.as_ref() == policy);
+            let has_turn = given.any(|one| turns::may_begin(one, self.census(&one.name)));
+            is_ready && (has_turn || forgotten.get(policy).is_some_and(|next| *next == name))
         };
         let resource_version = layout.resource_version.clone();
         if let Some(devices) = assessment.next(layout, &has_turn) {
@@ -138,7 +123,7 @@ impl Cluster {
         // A turn that changes nothing any more must not be used later by somebody who thought that it would.
         let in_flight =
             |policy: &PolicyName| assessment.standings.get(policy).is_some_and(|standing| standing.in_flight.is_some());
-        let unused = turns.iter().any(|turn| !in_flight(turn.policy));
+        let unused = in_turn.iter().any(|policy| !in_flight(&policy.name));
         unused.then(|| Write::Fence { node: name.clone(), resource_version })
     }
 }

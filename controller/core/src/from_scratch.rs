@@ -34,9 +34,9 @@ fn from_scratch(cluster: &Cluster, now: Timestamp) -> Vec<Write> {
         }
         writes.extend(write);
     }
-    let given = cluster.given();
+    let forgotten = cluster.forgotten();
     let names: BTreeSet<_> = cluster.nodes().keys().chain(cluster.layouts().keys()).collect();
-    writes.extend(names.into_iter().filter_map(|name| cluster.of_node(name, &given)));
+    writes.extend(names.into_iter().filter_map(|name| cluster.of_node(name, &forgotten)));
     writes
 }
 
