@@ -55,6 +55,7 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
     figures.set("prepares_per_s_1", new.len() as f64 / total.as_secs_f64());
     figures.set("rpc_floor_p50_ms", percentile(call, 0.5));
     figures.set("api_floor_p50_ms", percentile(get, 0.5));
+    figures.set("api_floor_p99_ms", percentile(get, 0.99));
     figures.set("file_floor_p50_ms", percentile(file, 0.5));
     figures.set("prepare_p50_ms", percentile(new, 0.5));
     figures.set("prepare_p99_ms", percentile(new, 0.99));
