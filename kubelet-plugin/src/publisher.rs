@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tessera_core::{
-    Features, Layouts, NodeIdentity, Pool, Seen, Write, dropped_features, pool_name, reconcile, slices,
+    Features, Layouts, NodeIdentity, Pool, Seen, Slices, Write, dropped_features, pool_name, reconcile,
 };
 use tessera_vocabulary::DriverName;
 use tokio::sync::watch;
@@ -204,9 +204,10 @@ impl Publisher {
         // More than one round when the server shows by its answer that it lacks a feature.
         loop {
             let pool = Pool { driver: self.driver.clone(), node: self.identity(known).await? };
-            let desired = slices(&pool, &inventory, known.features, &self.ledger.snapshot());
-            let features = known.features;
-            for write in reconcile(desired, known.slices.iter().flat_map(BTreeMap::values)) {
+            let (features, ledger) = (known.features, self.ledger.snapshot());
+            let desired = Slices::new(&pool, &inventory, features, &ledger);
+            let actual: Vec<_> = known.slices.iter().flat_map(BTreeMap::values).collect();
+            for write in reconcile(&desired, &actual) {
                 if matches!(write, Write::Create(_)) && known.node.take().is_some() {
                     // The slices went: perhaps with the node, which then has another UID by now.
                     let node = self.identity(known).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, Seen, Write, dropped_features, reconcile, slices};
+use tessera_core::{Features, Inventory, Ledger, NodeIdentity, Pool, Seen, Slices, Write, dropped_features, reconcile};
 use tessera_vocabulary::DriverName;
 
 use crate::invariant::{self, Invariant, Violation};
@@ -104,10 +104,10 @@ impl Publisher {
         }
         for _ in 0..ROUNDS {
             let pool = Pool { driver: context.driver.clone(), node: self.identity(context)? };
-            let desired = slices(&pool, inventory, self.features, context.ledger);
+            let desired = Slices::new(&pool, inventory, self.features, context.ledger);
             let actual: Vec<_> = self.slices.iter().flat_map(BTreeMap::values).cloned().collect();
             let features = self.features;
-            let mut writes = reconcile(desired, &actual);
+            let mut writes: Vec<_> = reconcile(&desired, &actual.iter().collect::<Vec<_>>()).collect();
             if context.plant == Some(Plant::StaleGeneration) {
                 writes.iter_mut().for_each(|write| make_stale(write, &actual));
             }

@@ -42,7 +42,7 @@ pub use record::{Answer, PreparedDevice, Record, StoredRecord, Use};
 pub use refusal::Refusal;
 pub use sealed::Unreadable;
 pub use seen::Seen;
-pub use slices::{Features, dropped_features, slices};
+pub use slices::{Features, Slices, dropped_features, slices};
 pub use standing::{Doubts, InUse, stands};
 pub use steps::{Executor, Failed, Step, execute, repair, revert};
 pub use units::{State, Unit, UnitKind};

@@ -1,17 +1,20 @@
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::{
-    CapacityRequestPolicy, CapacityRequestPolicyRange, Device as ApiDevice, DeviceAttribute, DeviceCapacity,
-    DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
+    CapacityRequestPolicy, CapacityRequestPolicyRange, CounterSet, Device as ApiDevice, DeviceAttribute,
+    DeviceCapacity, DeviceCounterConsumption, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tessera_driver::AttributeValue;
 use tessera_vocabulary::capacities::SHARES;
-use tessera_vocabulary::{attribute_text, taint_value, taints};
+use tessera_vocabulary::{DeviceName, attribute_text, taint_value, taints};
 
 use crate::counters::Counters;
 use crate::offers::{Offer, What};
-use crate::{Condition, Device, Inventory, Ledger, Offering, Pool, Repartitioning, Stage, Use, format_quantity};
+use crate::{
+    Condition, Device, Inventory, Ledger, Offering, Pool, PreparedDevice, Repartitioning, Stage, Use, format_quantity,
+};
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
 const DEVICES_PER_SLICE: usize = 64;
@@ -40,7 +43,7 @@ impl Default for Features {
 
 /// The slices of a pool, in the order of their names: those with counters first, since a device may only name what is
 /// there. There is always one: a slice without devices says that the driver is alive and has nothing. The generation of
-/// the pool is left at 0; `reconcile` sets it.
+/// the pool is left at 0; `reconcile` sets it. Each is made when it is asked for, since a device takes some twelve KiB.
 ///
 /// A lost device carries a taint, and so does one that pods have without a claim; where the server drops taints, it is
 /// withheld instead, unless a claim holds it: an allocated device must not vanish, and nobody else can be given it. A device
@@ -49,66 +52,130 @@ impl Default for Features {
 /// Where the server drops counters, nothing is offered that only they tell apart: of each accelerator the whole, or the
 /// partitions that are there. Where it drops what is said of shares, one claim at a time gets the device: it is published as
 /// a whole then.
-pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
-    let counters = inventory
-        .needs_counters()
-        .then(|| Counters::new(inventory.devices().iter().map(|device| &device.accelerator)))
-        .filter(|_| features.shared_counters);
-    let offered = offered(inventory, features, ledger);
-    let published = ledger.held_as_published();
-    let seen = offered.iter().map(|offer| {
+pub struct Slices<'a> {
+    pool: &'a Pool,
+    inventory: &'a Inventory,
+    features: Features,
+    ledger: &'a Ledger,
+    counters: Option<Counters<'a>>,
+    sets: Vec<CounterSet>,
+    /// What is offered of what is there.
+    offered: Vec<Offer<'a>>,
+    /// What claims hold, as it was published.
+    published: BTreeMap<&'a DeviceName, (&'a PreparedDevice, &'a ApiDevice)>,
+    /// What claims hold and was not seen since the agent started, with the counters that it takes.
+    unseen: Vec<(&'a PreparedDevice, &'a ApiDevice, Option<Vec<DeviceCounterConsumption>>)>,
+}
+
+impl<'a> Slices<'a> {
+    /// Those of what a node has, for a server that keeps these features.
+    pub fn new(pool: &'a Pool, inventory: &'a Inventory, features: Features, ledger: &'a Ledger) -> Self {
+        let counters = inventory
+            .needs_counters()
+            .then(|| Counters::new(inventory.devices().iter().map(|device| &device.accelerator)))
+            .filter(|_| features.shared_counters);
+        let published = ledger.held_as_published();
+        let unseen: Vec<_> =
+            published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).copied().collect();
+        let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
+        let mut taken = taken.into_iter().flatten();
+        let unseen = unseen.into_iter().map(|(held, device)| {
+            let taken = taken.next().filter(|taken| !taken.is_empty());
+            (held, device, taken)
+        });
+        Self {
+            pool,
+            inventory,
+            features,
+            ledger,
+            sets: counters.as_ref().map(Counters::sets).unwrap_or_default(),
+            offered: offered(inventory, features, ledger),
+            unseen: unseen.collect(),
+            published,
+            counters,
+        }
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        (self.of_sets() + self.devices().div_ceil(DEVICES_PER_SLICE)).max(1)
+    }
+
+    /// What one is called.
+    pub fn name(&self, index: usize) -> String {
+        self.pool.slice_name(index)
+    }
+
+    /// All of them, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = ResourceSlice> {
+        (0..self.len()).map(|index| self.slice(index))
+    }
+
+    /// One of them.
+    pub fn slice(&self, index: usize) -> ResourceSlice {
+        let sets = self.sets.chunks(SETS_PER_SLICE).nth(index);
+        let devices = index.checked_sub(self.of_sets()).map(|chunk| {
+            let begin = chunk * DEVICES_PER_SLICE;
+            (begin..self.devices().min(begin + DEVICES_PER_SLICE)).map(|at| self.device(at)).collect()
+        });
+        ResourceSlice {
+            metadata: ObjectMeta {
+                name: Some(self.name(index)),
+                owner_references: Some(vec![self.pool.owner()]),
+                ..ObjectMeta::default()
+            },
+            spec: ResourceSliceSpec {
+                driver: self.pool.driver.to_string(),
+                node_name: Some(self.pool.node.name.clone()),
+                pool: ResourcePool {
+                    name: self.pool.name(),
+                    generation: 0,
+                    resource_slice_count: i64::try_from(self.len()).unwrap_or(i64::MAX),
+                },
+                devices: devices.filter(|devices: &Vec<_>| !devices.is_empty()),
+                shared_counters: sets.map(<[_]>::to_vec),
+                ..ResourceSliceSpec::default()
+            },
+        }
+    }
+
+    /// How many slices have counters.
+    fn of_sets(&self) -> usize {
+        self.sets.len().div_ceil(SETS_PER_SLICE)
+    }
+
+    /// How many devices there are.
+    fn devices(&self) -> usize {
+        self.offered.len() + self.unseen.len()
+    }
+
+    fn device(&self, at: usize) -> ApiDevice {
+        let Self { inventory, ledger, .. } = *self;
+        let Some(offer) = self.offered.get(at) else {
+            let (held, device, taken) = &self.unseen[at - self.offered.len()];
+            // A group whose members are grouped otherwise by now is as good as it was.
+            let uses = held.uses();
+            let marks = Marks { lost: inventory.check(held).is_err(), lent: false, change: inventory.change(&uses) };
+            let device = ApiDevice { consumes_counters: taken.clone(), ..(*device).clone() };
+            return marked(device, marks, self.features);
+        };
         // Of what user space has, an agent that has just started sees no more than the bus tells.
-        let before = published.get(&offer.name()).filter(|_| !offer.accelerator().has_driver_facts());
+        let before = self.published.get(&offer.name()).filter(|_| !offer.accelerator().has_driver_facts());
         let described = before.map_or_else(|| api_device(offer, inventory, ledger), |(_, before)| (*before).clone());
         // Of what several may have nothing else is offered, so there is nothing to tell it from.
-        let counted = counters.as_ref().filter(|_| offer.shares().is_none());
+        let counted = self.counters.as_ref().filter(|_| offer.shares().is_none());
         let consumes_counters = counted.map(|counters| counters.consumption(offer));
-        let device = ApiDevice { consumes_counters, ..described };
         let lost = *offer.condition() != Condition::Ready;
         let uses = offer.uses();
         let marks = Marks { lost, lent: ledger.lent(&uses, None).is_some(), change: inventory.change(&uses) };
-        marked(device, marks, features)
-    });
-    let unseen: Vec<_> = published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).collect();
-    let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
-    let unseen = unseen.iter().enumerate().map(|(index, (held, device))| {
-        let consumes_counters = taken.as_ref().map(|taken| taken[index].clone()).filter(|taken| !taken.is_empty());
-        // A group whose members are grouped otherwise by now is as good as it was.
-        let uses = held.uses();
-        let marks = Marks { lost: inventory.check(held).is_err(), lent: false, change: inventory.change(&uses) };
-        marked(ApiDevice { consumes_counters, ..(*device).clone() }, marks, features)
-    });
-    let devices: Vec<ApiDevice> = seen.chain(unseen).collect();
-    let sets = counters.map(|counters| counters.sets()).unwrap_or_default();
-    let of_counters = in_chunks(sets, SETS_PER_SLICE).map(|chunk| (Some(chunk), None));
-    let of_devices = in_chunks(devices, DEVICES_PER_SLICE).map(|chunk| (None, Some(chunk)));
-    let mut chunks: Vec<_> = of_counters.chain(of_devices).collect();
-    if chunks.is_empty() {
-        chunks.push((None, None));
+        marked(ApiDevice { consumes_counters, ..described }, marks, self.features)
     }
-    let resource_slice_count = i64::try_from(chunks.len()).unwrap_or(i64::MAX);
-    let slice = |(index, (shared_counters, devices))| ResourceSlice {
-        metadata: ObjectMeta {
-            name: Some(pool.slice_name(index)),
-            owner_references: Some(vec![pool.owner()]),
-            ..ObjectMeta::default()
-        },
-        spec: ResourceSliceSpec {
-            driver: pool.driver.to_string(),
-            node_name: Some(pool.node.name.clone()),
-            pool: ResourcePool { name: pool.name(), generation: 0, resource_slice_count },
-            devices,
-            shared_counters,
-            ..ResourceSliceSpec::default()
-        },
-    };
-    chunks.into_iter().enumerate().map(slice).collect()
 }
 
-/// Hands a list on in pieces, without a copy of what is in it.
-fn in_chunks<T>(all: Vec<T>, length: usize) -> impl Iterator<Item = Vec<T>> {
-    let mut all = all.into_iter();
-    std::iter::from_fn(move || Some(all.by_ref().take(length).collect()).filter(|chunk: &Vec<T>| !chunk.is_empty()))
+/// The same, all at once.
+pub fn slices(pool: &Pool, inventory: &Inventory, features: Features, ledger: &Ledger) -> Vec<ResourceSlice> {
+    Slices::new(pool, inventory, features, ledger).iter().collect()
 }
 
 /// What can be allocated, in the order in which the scheduler should take it: partitions before whole accelerators, and
