@@ -198,7 +198,7 @@ impl Claims {
             let Some(stored) = ledger.ledger().get(&claim.uid) else { return Ok((None, false)) };
             let record = stored.record();
             if !record.is_whole() || record.work().next().is_some() {
-                return Ok((Some(Before::Worked(Box::new(record.clone()))), false));
+                return Ok((Some(Before::Worked(Arc::clone(record))), false));
             }
             self.check(record)?;
             let answers = answers(record);
@@ -255,10 +255,10 @@ impl Claims {
         // What comes of it is looked at where the device is taken.
         let _ = tokio::time::timeout(LOANS, loans_known.wait_for(|known| *known)).await;
         let done = match self.reserve(claim, granted)? {
-            record if record.is_whole() => self.describe(record),
-            record => match self.works.carry_out(record.clone()).await {
+            record if record.is_whole() => self.describe(&record),
+            record => match self.works.carry_out(Record::clone(&record)).await {
                 Ok(done) => match self.complete(done.clone(), granted) {
-                    Ok(record) => self.describe(record),
+                    Ok(record) => self.describe(&record),
                     Err(cause) => {
                         self.keep_half_done(&record, Record { ending: true, ..done })?;
                         Err(cause)
@@ -282,7 +282,7 @@ impl Claims {
     }
 
     /// Plans, and keeps the plan in the ledger at once, so that no other claim can plan with the same device.
-    fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Record, OperationError> {
+    fn reserve(&self, claim: &ClaimRef, granted: &Granted) -> Result<Arc<Record>, OperationError> {
         if !*self.loans_known.borrow() {
             return Err(OperationError::LoansUnknown);
         }
@@ -307,7 +307,7 @@ impl Claims {
     }
 
     /// Keeps what came of the work.
-    fn complete(&self, record: Record, granted: &Granted) -> Result<Record, OperationError> {
+    fn complete(&self, record: Record, granted: &Granted) -> Result<Arc<Record>, OperationError> {
         self.in_ledger(|ledger| {
             let observed = self.observed.borrow();
             let inventory = observed.as_ref().unwrap_or(&NOTHING);
@@ -317,9 +317,9 @@ impl Claims {
         })
     }
 
-    fn describe(&self, record: Record) -> Result<Vec<Answer>, OperationError> {
+    fn describe(&self, record: &Record) -> Result<Vec<Answer>, OperationError> {
         execute(&self.disk, &record.steps(&self.identity)?).map_err(|failed| failed.cause)?;
-        Ok(answers(&record))
+        Ok(answers(record))
     }
 
     fn in_ledger<T>(
@@ -359,12 +359,12 @@ impl Claims {
 
     /// Removes the spec, and the record with it if nothing was done to the hardware; else says what was, and marks it.
     /// While nobody else changes the ledger: another agent that still sees the record as whole would write the spec again.
-    fn withdraw(&self, ledger: &mut Transaction<'_>, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
+    fn withdraw(&self, ledger: &mut Transaction<'_>, uid: &ClaimUid) -> Result<Option<Arc<Record>>, OperationError> {
         self.disk.remove_spec(&self.identity.cdi_file(uid)?)?;
         let worked = ledger.ledger().get(uid).map(StoredRecord::record).filter(|record| record.work().next().is_some());
         match worked.cloned() {
             Some(record) if record.ending => Ok(Some(record)),
-            Some(record) => keep(ledger, Record { ending: true, ..record }).map(Some),
+            Some(record) => keep(ledger, Record { ending: true, ..Record::clone(&record) }).map(Some),
             None => {
                 ledger.remove(uid).map_err(DiskError::from)?;
                 Ok(None)
@@ -413,11 +413,12 @@ enum Before {
     /// All that it needs is in files.
     Ready(Vec<Answer>),
     /// Something was done to the hardware, or begun.
-    Worked(Box<Record>),
+    Worked(Arc<Record>),
 }
 
-fn keep(ledger: &mut Transaction<'_>, record: Record) -> Result<Record, OperationError> {
-    let stored = StoredRecord::encode(record.clone()).map_err(|_| OperationError::Internal)?;
+fn keep(ledger: &mut Transaction<'_>, record: Record) -> Result<Arc<Record>, OperationError> {
+    let stored = StoredRecord::encode(record).map_err(|_| OperationError::Internal)?;
+    let record = Arc::clone(stored.record());
     ledger.insert(stored).map_err(DiskError::from)?;
     Ok(record)
 }

@@ -270,7 +270,8 @@ impl Agent {
     /// What is known of a claim; one that is ready has its files then.
     pub(crate) fn before(&self, uid: &ClaimUid) -> Result<Before, OperationError> {
         self.refresh()?;
-        let Some(record) = self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone())) else {
+        let Some(record) = self.with_ledger(|ledger| ledger.get(uid).map(|stored| Record::clone(stored.record())))
+        else {
             return Ok(Before::Nothing);
         };
         if !record.is_whole() || record.work().next().is_some() {
@@ -381,7 +382,7 @@ impl Agent {
         self.refresh()?;
         let file = self.identity.cdi_file(uid)?;
         self.on_disk(|files| files.remove_spec(&file))?;
-        let record = self.with_ledger(|ledger| ledger.get(uid).map(|stored| stored.record().clone()));
+        let record = self.with_ledger(|ledger| ledger.get(uid).map(|stored| Record::clone(stored.record())));
         match record.filter(|record| record.work().next().is_some()) {
             Some(record) if record.ending || self.plant == Some(Plant::EndingUnmarked) => Ok(Some(record)),
             Some(record) => self.keep(Record { ending: true, ..record }).map(Some),

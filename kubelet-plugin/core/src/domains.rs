@@ -132,7 +132,7 @@ mod tests {
         assert!(matches!(check(&lost), Err(Refusal::Lost { device, .. }) if device == member(1).name()));
         // What one of them is held by, a later agent still knows.
         let stored = crate::StoredRecord::encode(record.clone()).unwrap().bytes().to_vec();
-        assert_eq!(*crate::StoredRecord::decode(stored).unwrap().record(), record);
+        assert_eq!(**crate::StoredRecord::decode(stored).unwrap().record(), record);
     }
 
     #[test]

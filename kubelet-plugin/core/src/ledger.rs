@@ -34,7 +34,7 @@ impl Ledger {
 
     /// Every record, by claim UID.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values().map(StoredRecord::record)
+        self.records.values().map(|stored| &**stored.record())
     }
 
     /// Adds a record, or puts it in the place of the claim's earlier one.

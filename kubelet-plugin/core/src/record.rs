@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::Device;
 use serde::{Deserialize, Serialize};
@@ -77,11 +78,11 @@ pub struct Use {
 /// A record and the bytes that it is stored as: a line with the format and the checksum of what follows, then JSON.
 ///
 /// The bytes are kept because they may hold more than is known here: when a newer agent's record has to be written
-/// again, nothing of it is lost.
+/// again, nothing of it is lost. Clones share both.
 #[derive(Clone, PartialEq)]
 pub struct StoredRecord {
-    record: Record,
-    bytes: Box<[u8]>,
+    record: Arc<Record>,
+    bytes: Arc<[u8]>,
 }
 
 impl Record {
@@ -181,7 +182,7 @@ impl StoredRecord {
     /// When it cannot be expressed in JSON.
     pub fn encode(record: Record) -> serde_json::Result<Self> {
         let bytes = seal(FORMAT, &record)?.into();
-        Ok(Self { record, bytes })
+        Ok(Self { record: record.into(), bytes })
     }
 
     /// The record that was stored.
@@ -189,11 +190,12 @@ impl StoredRecord {
     /// # Errors
     /// When there is none, or one that this version does not understand.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
-        Ok(Self { record: unseal(FORMAT, &bytes)?, bytes: bytes.into() })
+        let record: Record = unseal(FORMAT, &bytes)?;
+        Ok(Self { record: record.into(), bytes: bytes.into() })
     }
 
     /// The record.
-    pub fn record(&self) -> &Record {
+    pub fn record(&self) -> &Arc<Record> {
         &self.record
     }
 
@@ -224,7 +226,7 @@ mod tests {
             let stored = StoredRecord::decode(bytes.to_vec()).unwrap_or_else(|error| panic!("{version}: {error}"));
             // What is published of a device grows; how it is kept is what matters here.
             today.devices[0].published_as.clone_from(&stored.record().devices[0].published_as);
-            assert_eq!(*stored.record(), today, "{version}");
+            assert_eq!(**stored.record(), today, "{version}");
         }
         let (version, last) = RELEASED[RELEASED.len() - 1];
         let stored = StoredRecord::encode(today).unwrap();
