@@ -5,6 +5,7 @@ use tessera_driver::vfio::{Passthrough, Ways};
 use tessera_driver::{Accelerator, Discovery, Partitioning, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
+use crate::published::Once;
 use crate::{DeviceLayout, Layouts, Offering};
 
 /// What a node has to offer, by PCI address: the order in which the scheduler tries devices.
@@ -34,6 +35,8 @@ pub struct Device {
     offering: Offering,
     /// Its names as a whole, kept since every prepare looks for one among all.
     names: Names,
+    /// How it is published as a whole, kept since every prepare of it says so.
+    pub(crate) published: Once,
 }
 
 /// Under which names a device is published that is not cut.
@@ -189,8 +192,9 @@ impl Inventory {
     /// What is known once work was undone, until the next look: what was seen of it is nobody's doing by hand.
     #[must_use]
     pub fn without(mut self, work: &Work) -> Self {
-        let devices = self.devices.iter_mut().map(|device| &mut device.accelerator);
-        for accelerator in devices.filter(|accelerator| accelerator.address == work.accelerator()) {
+        for device in self.devices.iter_mut().filter(|device| device.accelerator.address == work.accelerator()) {
+            device.published = Once::default();
+            let accelerator = &mut device.accelerator;
             match work {
                 Work::Join { .. } => {}
                 Work::Cut { shape, placement, .. } => {
@@ -218,13 +222,21 @@ fn without_driver(known: &Accelerator, passthrough: Option<Passthrough>) -> Acce
 impl Device {
     fn new(accelerator: Accelerator, condition: Condition) -> Self {
         let names = Names { whole: accelerator.name(), passthrough: accelerator.passthrough_name(), domain: None };
-        Self { accelerator, condition, layout: DeviceLayout::default(), offering: Offering::NOTHING, names }
+        Self {
+            accelerator,
+            condition,
+            layout: DeviceLayout::default(),
+            offering: Offering::NOTHING,
+            names,
+            published: Once::default(),
+        }
     }
 
     fn lay_out(&mut self, told: Offering, layouts: &Layouts) {
         self.layout = layouts.get(&self.names.whole).cloned().unwrap_or_default();
         self.offering = self.layout.layout.offering(told);
         self.names.domain = self.layout.layout.domain().map(DeviceName::domain);
+        self.published = Once::default();
     }
 
     /// What is offered of it besides the whole and what is there, on a server that keeps counters or does not: without them

@@ -1,10 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::resource::v1::Device;
 use tessera_driver::{Placement, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
-use crate::{ClaimRef, ClaimUid, PreparedDevice, Record, StoredRecord, Use};
+use crate::{ClaimRef, ClaimUid, PreparedDevice, Published, Record, StoredRecord, Use};
 
 /// Which claim, and which other pod, has what: the one truth about who holds a device on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,7 +95,7 @@ impl Ledger {
     }
 
     /// The devices that some claim holds and how they are published, by name.
-    pub fn held_as_published(&self) -> BTreeMap<&DeviceName, (&PreparedDevice, &Device)> {
+    pub fn held_as_published(&self) -> BTreeMap<&DeviceName, (&PreparedDevice, &Published)> {
         let held = self.records().flat_map(Record::holds);
         held.filter_map(|device| Some((&device.device, (device, device.published_as.as_ref()?)))).collect()
     }

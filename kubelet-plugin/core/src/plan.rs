@@ -8,7 +8,6 @@ use crate::offers::{Offer, What};
 use crate::pool::pool_name;
 use crate::refusal::brief;
 use crate::set_up::SetUp;
-use crate::slices::api_device;
 use crate::{
     Allocation, ClaimRef, ClaimUid, Condition, DeviceLayout, Granted, Inventory, Layout, Ledger, PreparedDevice,
     Record, Refusal, Repartitioning, Scope, Stage,
@@ -128,7 +127,7 @@ pub fn plan(
             work: work(allocation, &offer, ledger),
             outcomes: Vec::new(),
             // What is of a domain another one publishes, who knows all nodes.
-            published_as: (allocation.scope == Scope::Node).then(|| api_device(&offer, inventory, ledger)),
+            published_as: (allocation.scope == Scope::Node).then(|| inventory.published(&offer, ledger)),
         });
     }
     let record =

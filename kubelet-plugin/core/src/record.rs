@@ -1,13 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::resource::v1::Device;
 use serde::{Deserialize, Serialize};
 use tessera_driver::{Outcome, Placement, Work, WorkError};
 use tessera_vocabulary::DeviceName;
 
 use crate::sealed::{seal, unseal};
-use crate::{ClaimRef, Scope, Unreadable};
+use crate::{ClaimRef, Published, Scope, Unreadable};
 
 /// The first line of a stored record, but for the checksum.
 const FORMAT: &str = "tessera-record/1";
@@ -62,7 +61,7 @@ pub struct PreparedDevice {
     /// How it is published, so that it stays so even if a later agent never sees it: an allocated device must not
     /// vanish. Agents before this field knew it not. Nothing where the node does not publish it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published_as: Option<Device>,
+    pub published_as: Option<Published>,
 }
 
 /// What of an accelerator a device takes.

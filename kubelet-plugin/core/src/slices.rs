@@ -13,7 +13,8 @@ use tessera_vocabulary::{DeviceName, attribute_text, taint_value, taints};
 use crate::counters::Counters;
 use crate::offers::{Offer, What};
 use crate::{
-    Condition, Device, Inventory, Ledger, Offering, Pool, PreparedDevice, Repartitioning, Stage, Use, format_quantity,
+    Condition, Device, Inventory, Ledger, Offering, Pool, PreparedDevice, Published, Repartitioning, Stage, Use,
+    format_quantity,
 };
 
 /// The API takes 128 devices in a slice, but only 64 as soon as one of them has a taint, and a fault can come any time.
@@ -62,9 +63,9 @@ pub struct Slices<'a> {
     /// What is offered of what is there.
     offered: Vec<Offer<'a>>,
     /// What claims hold, as it was published.
-    published: BTreeMap<&'a DeviceName, (&'a PreparedDevice, &'a ApiDevice)>,
+    published: BTreeMap<&'a DeviceName, (&'a PreparedDevice, &'a Published)>,
     /// What claims hold and was not seen since the agent started, with the counters that it takes.
-    unseen: Vec<(&'a PreparedDevice, &'a ApiDevice, Option<Vec<DeviceCounterConsumption>>)>,
+    unseen: Vec<(&'a PreparedDevice, &'a Published, Option<Vec<DeviceCounterConsumption>>)>,
 }
 
 impl<'a> Slices<'a> {
@@ -79,9 +80,9 @@ impl<'a> Slices<'a> {
             published.values().filter(|(held, _)| inventory.offer(&held.device).is_none()).copied().collect();
         let taken = counters.as_ref().map(|counters| counters.of_unseen(unseen.iter().map(|(held, _)| *held)));
         let mut taken = taken.into_iter().flatten();
-        let unseen = unseen.into_iter().map(|(held, device)| {
+        let unseen = unseen.into_iter().map(|(held, published)| {
             let taken = taken.next().filter(|taken| !taken.is_empty());
-            (held, device, taken)
+            (held, published, taken)
         });
         Self {
             pool,
@@ -153,16 +154,19 @@ impl<'a> Slices<'a> {
     fn device(&self, at: usize) -> ApiDevice {
         let Self { inventory, ledger, .. } = *self;
         let Some(offer) = self.offered.get(at) else {
-            let (held, device, taken) = &self.unseen[at - self.offered.len()];
+            let (held, published, taken) = &self.unseen[at - self.offered.len()];
             // A group whose members are grouped otherwise by now is as good as it was.
             let uses = held.uses();
             let marks = Marks { lost: inventory.check(held).is_err(), lent: false, change: inventory.change(&uses) };
-            let device = ApiDevice { consumes_counters: taken.clone(), ..(*device).clone() };
-            return marked(device, marks, self.features);
+            // What nobody here can read is at least there.
+            let named = || ApiDevice { name: held.device.to_string(), ..ApiDevice::default() };
+            let before = published.device().unwrap_or_else(named);
+            return marked(ApiDevice { consumes_counters: taken.clone(), ..before }, marks, self.features);
         };
         // Of what user space has, an agent that has just started sees no more than the bus tells.
         let before = self.published.get(&offer.name()).filter(|_| !offer.accelerator().has_driver_facts());
-        let described = before.map_or_else(|| api_device(offer, inventory, ledger), |(_, before)| (*before).clone());
+        let described = before.and_then(|(_, before)| before.device());
+        let described = described.unwrap_or_else(|| api_device(offer, inventory, ledger));
         // Of what several may have nothing else is offered, so there is nothing to tell it from.
         let counted = self.counters.as_ref().filter(|_| offer.shares().is_none());
         let consumes_counters = counted.map(|counters| counters.consumption(offer));
@@ -217,6 +221,17 @@ fn offered<'a>(inventory: &'a Inventory, features: Features, ledger: &Ledger) ->
         wholes.sort_by_key(|offer| Reverse(offer.accelerator().address));
     }
     partitions.into_iter().chain(wholes).chain(groups).collect()
+}
+
+impl Inventory {
+    /// What can be used, as it is published, as text.
+    pub(crate) fn published(&self, offer: &Offer<'_>, ledger: &Ledger) -> Published {
+        let make = || Published::new(&api_device(offer, self, ledger));
+        match (&offer.what, &offer.devices[..]) {
+            (What::Whole, [device]) => device.published.get(make),
+            _ => make(),
+        }
+    }
 }
 
 /// A device that can be used, as it is published, but for its counters: those of a device that is not seen any more must
@@ -359,10 +374,15 @@ pub fn dropped_features(sent: &ResourceSlice, stored: &ResourceSlice, features: 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use tessera_driver::Work;
+
     use super::*;
     use crate::testing::{
         allocation, claim_ref, gpu, gpus, gpus_in_shares, granted, identity, ledger, loan, pool, record,
     };
+    use crate::{DeviceLayout, Layout};
 
     fn nobody() -> Ledger {
         Ledger::default()
@@ -392,6 +412,36 @@ mod tests {
         let whole = slices(&pool(), &gpus(&[0x1b]), features, &nobody());
         assert_eq!(slices(&pool(), &shared, features, &nobody()), whole);
         assert_eq!(dropped_features(&whole[0], &whole[0], features), features);
+    }
+
+    #[test]
+    fn what_a_record_says_of_a_device_follows_what_becomes_of_it() {
+        let name = gpu(1).name();
+        let undone = Work::Join { accelerator: gpu(1).address, uuid: String::new() };
+        let layouts = |count| {
+            let layout = DeviceLayout { layout: Layout::Shares { count }, ..DeviceLayout::default() };
+            [(name.clone(), layout)].into()
+        };
+        let changes: [&dyn Fn(Inventory) -> Inventory; 5] = [
+            &|inventory| inventory,
+            &|inventory| inventory.laid_out(&layouts(4)),
+            &|inventory| inventory.laid_out(&layouts(2)),
+            &|inventory| inventory.without(&undone),
+            &|inventory| inventory.unreachable("gone"),
+        ];
+        let mut inventory = gpus(&[1, 2]);
+        let mut told = BTreeSet::new();
+        for change in changes {
+            inventory = change(inventory);
+            let offer = inventory.offer(&name).unwrap();
+            let expected = Published::new(&api_device(&offer, &inventory, &nobody()));
+            for _ in 0..2 {
+                assert_eq!(inventory.published(&offer, &nobody()), expected);
+            }
+            assert_eq!(expected.device(), Some(api_device(&offer, &inventory, &nobody())));
+            told.insert(serde_json::to_string(&expected).unwrap());
+        }
+        assert_eq!(told.len(), 3, "{told:#?}");
     }
 
     #[test]
