@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::json::to_json;
@@ -12,7 +12,8 @@ use crate::{Invalid, Spec};
 /// Made of a valid [`Spec`]; one that is deserialised is JSON, and no more is known of it.
 ///
 /// Clones share the text, which is some ten kilobytes long.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Document(Arc<RawValue>);
 
 /// Why a spec makes no document; it stays so.
@@ -44,18 +45,6 @@ impl Document {
 impl Default for Document {
     fn default() -> Self {
         Self(serde_json::value::to_raw_value(&serde_json::Map::new()).unwrap_or_default().into())
-    }
-}
-
-impl Serialize for Document {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|text| Self(text.into()))
     }
 }
 

@@ -1,12 +1,13 @@
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::resource::v1::Device;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 /// A device as it is published, as JSON: to be kept and to be published again. What a later agent says of it stays whole in the
 /// hands of an earlier one. Clones share the text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Published(Arc<RawValue>);
 
 impl Published {
@@ -18,18 +19,6 @@ impl Published {
     /// The device. `None` where the text is of none that is known here.
     pub fn device(&self) -> Option<Device> {
         serde_json::from_str(self.0.get()).ok()
-    }
-}
-
-impl Serialize for Published {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Published {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|text| Self(text.into()))
     }
 }
 

@@ -75,11 +75,12 @@ impl Outlook {
         let first = problems.chain(missing).min_by_key(|(reason, _)| *reason);
         let obstacle = first.map(|(reason, message)| Obstacle { reason, message });
         let incomplete = (ready < expected).then(|| taint(taints::INCOMPLETE, &format!("{ready}-of-{expected}")));
+        // Whoever has one device of it has all of them.
+        let evicts = parts().any(|part| part.leaves() && part.evicts());
+        let effect = if evicts { "NoExecute" } else { "NoSchedule" };
         let leaving = leaving.map(|part| {
             let taint = taint(taints::REPARTITIONING, part.told_by().unwrap_or_default());
-            // Whoever has one device of it has all of them.
-            let evicts = parts().any(|part| part.leaves() && part.evicts());
-            DeviceTaint { effect: if evicts { "NoExecute".to_owned() } else { taint.effect }, ..taint }
+            DeviceTaint { effect: effect.to_owned(), ..taint }
         });
         let taints: Vec<_> = incomplete.into_iter().chain(leaving).collect();
         Self {
