@@ -135,13 +135,29 @@ impl ApiServer {
     }
 
     /// Changes an object in its place.
+    ///
+    /// # Panics
+    /// If it is not there.
     pub fn edit(&self, resource: Resource, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        assert!(self.edit_if_there(resource, namespace, name, edit), "no object {name} to edit");
+    }
+
+    /// The same, if it is there; says whether it is.
+    pub fn edit_if_there(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        edit: impl FnOnce(&mut Value),
+    ) -> bool {
         self.shared.write(|state| {
-            let mut object =
-                state.objects.get(&Key::new(resource, namespace, name)).expect("an object to edit").clone();
+            let Some(mut object) = state.objects.get(&Key::new(resource, namespace, name)).cloned() else {
+                return false;
+            };
             edit(&mut object);
             state.objects.put(resource, object);
-        });
+            true
+        })
     }
 
     /// Deletes an object if it is there.

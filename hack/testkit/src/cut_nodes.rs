@@ -79,8 +79,10 @@ impl CutNodes {
             self.news.remove(&name);
             let devices = self.work(&name, &layout);
             let status = json!({"observedGeneration": generation, "devices": devices});
-            server.edit(Resource::NodeLayouts, "", &name, |layout| layout["status"] = status);
-            answered.push(name);
+            // The controller may have deleted it since.
+            if server.edit_if_there(Resource::NodeLayouts, "", &name, |layout| layout["status"] = status) {
+                answered.push(name);
+            }
         }
         answered
     }
