@@ -44,6 +44,9 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
     let mut there: Option<BTreeMap<String, Value>> = None;
     let mut listing = BTreeMap::new();
     let mut wrong: BTreeMap<String, Instant> = BTreeMap::new();
+    // What a server has made of classes of which it keeps less than is wanted: the version, and what was wanted. That is let be until
+    // either changes.
+    let mut made: BTreeMap<String, (Value, Value)> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = looks.tick() => match read(&file) {
@@ -67,19 +70,27 @@ pub(crate) async fn keep(client: Client, file: PathBuf, metrics: Metrics) -> any
         let Some(there) = &mut there else { continue };
         for (name, class) in &wanted {
             let stored = there.get(name);
-            if stored.is_some_and(|stored| has(stored, class)) {
+            let as_made = |stored: &Value| (version(stored).clone(), class.clone());
+            let is_right = |stored: &Value| has(stored, class) || made.get(name) == Some(&as_made(stored));
+            let is_right = stored.is_some_and(is_right);
+            if is_right {
                 wrong.remove(name);
             } else if wrong.entry(name.clone()).or_insert_with(Instant::now).elapsed() < GRACE {
                 continue;
             }
-            match put_right(&api, name, class, stored).await {
+            match put_right(&api, name, class, stored, is_right).await {
                 Ok(None) => {}
-                Ok(Some(stored)) => {
-                    if wrong.remove(name).is_some() {
+                Ok(Some(written)) => {
+                    let written = as_value(&written);
+                    let is_another = stored.is_none_or(|stored| version(stored) != version(&written));
+                    if wrong.remove(name).is_some() && is_another {
                         info!(class = name, "a DeviceClass was put right");
                         metrics.class_put_right();
                     }
-                    there.insert(name.clone(), as_value(&stored));
+                    if !has(&written, class) {
+                        made.insert(name.clone(), as_made(&written));
+                    }
+                    there.insert(name.clone(), written);
                 }
                 Err(error) => warn!(class = name, %error, "a DeviceClass cannot be put right"),
             }
@@ -94,10 +105,11 @@ async fn put_right(
     name: &str,
     wanted: &Value,
     stored: Option<&Value>,
+    is_right: bool,
 ) -> Result<Option<DeviceClass>, CallError> {
     let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let written = match stored {
-        Some(stored) if has(stored, wanted) => None,
+        Some(_) if is_right => None,
         // Not by apply: what nobody owns any more would stay.
         Some(stored) => Some(call(api.patch(name, &ours, &Patch::Merge(correction(stored, wanted)))).await?),
         None => Some(call(api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(wanted))).await?),
@@ -132,6 +144,10 @@ fn disowned(stored: &Value) -> Option<Value> {
     }
     let version = &stored["metadata"]["resourceVersion"];
     Some(json!({"metadata": {"resourceVersion": version, "managedFields": others}}))
+}
+
+fn version(stored: &Value) -> &Value {
+    &stored["metadata"]["resourceVersion"]
 }
 
 fn as_value(class: &DeviceClass) -> Value {

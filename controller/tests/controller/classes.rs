@@ -1,7 +1,12 @@
+use std::time::Duration;
+
 use serde_json::json;
 use testkit::api_server::Resource;
 
 use crate::ground::Ground;
+
+/// Within this time what is wrong is put right.
+const LONG_ENOUGH: Duration = Duration::from_secs(18);
 
 const CLASSES: &str = "\
 apiVersion: resource.k8s.io/v1
@@ -32,4 +37,20 @@ fn a_class_that_is_edited_or_deleted_is_put_right() {
     ground.until("it is put right", &[&replica], is_right);
     ground.server.delete(Resource::Classes, "", "gpu.nvidia.com");
     ground.until("it is made again", &[&replica], is_right);
+}
+
+#[test]
+fn what_a_server_keeps_nothing_of_is_written_once() {
+    let mut ground = Ground::new(0);
+    ground.server.drop_device_field("extendedResourceName");
+    let file = ground.file("classes.yaml", &format!("{CLASSES}  extendedResourceName: nvidia.com/gpu\n"));
+    let replica = ground.start("a", &["--device-classes", file.to_str().unwrap()]);
+    ground.until("it is made", &[&replica], |ground| {
+        ground.server.get(Resource::Classes, "", "gpu.nvidia.com").is_some()
+    });
+    // Until what is not as it is wanted is put right, as far as that goes, and so long again.
+    std::thread::sleep(LONG_ENOUGH);
+    ground.server.forget_requests();
+    std::thread::sleep(LONG_ENOUGH);
+    assert_eq!(ground.server.requests().of("patch", Resource::Classes), 0);
 }

@@ -235,7 +235,7 @@ impl ApiServer {
         self.shared.released.send_replace(());
     }
 
-    /// Drops a field of devices wherever one is written, as a server does whose gate for it is off.
+    /// Drops a field of devices, and of DeviceClasses, wherever one is written, as a server does whose gate for it is off.
     pub fn drop_device_field(&self, field: &str) {
         self.shared.state().objects.drop_device_field(field);
     }

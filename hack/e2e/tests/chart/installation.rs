@@ -129,8 +129,13 @@ fn a_class_that_somebody_has_edited_is_put_right_and_the_next_release_may_change
         let class = ["get", "deviceclass", "gpu.nvidia.com", "-o", "json", "--show-managed-fields"];
         serde_json::from_str(&node.cluster().kubectl_output(&class).unwrap()).unwrap()
     };
-    let is_ours = |class: &Value| class["spec"]["extendedResourceName"] == "nvidia.com/gpu";
-    let edit = r#"{"spec": {"extendedResourceName": "example.com/gpu"}, "metadata": {"labels": {"theirs": "1"}}}"#;
+    // An older server does not keep what extended resource a class stands for.
+    let spec = class()["spec"].clone();
+    let is_ours = |class: &Value| class["spec"] == spec;
+    let edit = r#"{
+        "spec": {"extendedResourceName": "example.com/gpu", "selectors": [{"cel": {"expression": "true"}}]},
+        "metadata": {"labels": {"theirs": "1"}}
+    }"#;
     node.cluster().kubectl_output(&["patch", "deviceclass", "gpu.nvidia.com", "--type=merge", "-p", edit]).unwrap();
     let managers = |class: &Value| {
         let managers = class["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();

@@ -156,7 +156,7 @@ impl Objects {
         if self.objects.contains_key(&Key::of(resource, &object)) {
             return Err(Refused::AlreadyExists);
         }
-        if resource == Resource::Slices {
+        if [Resource::Slices, Resource::Classes].contains(&resource) {
             self.default_devices(&mut object);
         }
         Ok(object)
@@ -274,7 +274,7 @@ impl Objects {
                 }
             }
         }
-        if key.resource == Resource::Slices {
+        if [Resource::Slices, Resource::Classes].contains(&key.resource) {
             self.default_devices(&mut object);
         }
         if [Resource::Policies, Resource::NodeLayouts].contains(&key.resource) {
@@ -297,8 +297,12 @@ impl Objects {
         object
     }
 
-    /// What the server does to the devices of a slice: a taint gets its time, fields of gates that are off go.
+    /// What the server does to the devices of a slice: a taint gets its time, fields of gates that are off go, of a class, too.
     fn default_devices(&self, object: &mut Value) {
+        let is_class = object["kind"] == "DeviceClass";
+        if let Some(spec) = object["spec"].as_object_mut().filter(|_| is_class) {
+            spec.retain(|field, _| !self.dropped_device_fields.contains(field));
+        }
         for device in object["spec"]["devices"].as_array_mut().into_iter().flatten() {
             for taint in device["taints"].as_array_mut().into_iter().flatten() {
                 if taint["timeAdded"].is_null() {
