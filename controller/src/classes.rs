@@ -142,8 +142,7 @@ fn disowned(stored: &Value) -> Option<Value> {
         // An empty list would be taken for nothing said; a list of one empty entry is how the API empties it.
         others.push(json!({}));
     }
-    let version = &stored["metadata"]["resourceVersion"];
-    Some(json!({"metadata": {"resourceVersion": version, "managedFields": others}}))
+    Some(json!({"metadata": {"resourceVersion": version(stored), "managedFields": others}}))
 }
 
 fn version(stored: &Value) -> &Value {

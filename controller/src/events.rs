@@ -8,8 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tessera_policy::PartitionPolicy;
 use tracing::debug;
 
-use crate::client::MANAGER;
-use crate::client::call;
+use crate::client::{MANAGER, call};
 
 /// The API server refuses an event whose note has more bytes.
 const NOTE_BYTES: usize = 1024;

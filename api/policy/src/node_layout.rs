@@ -108,7 +108,7 @@ pub struct ReportedDevice {
     pub users: u32,
     /// They were waited for until the deadline, and are to be evicted: by the agent's own taint, or by its domain's where it is
     /// offered with one.
-    #[serde(default, skip_serializing_if = "crate::partition_policy::is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub evicting: bool,
     /// Who is waited for, or what failed and what to do; for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -101,7 +101,7 @@ pub struct Rollout {
     #[serde(default)]
     pub drain: Drain,
     /// No further node is begun. What has begun ends.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// Any other number than before: nodes that failed are tried again.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -115,11 +115,6 @@ fn one() -> IntOrString {
 
 const fn one_node() -> u32 {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
-pub(crate) const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]

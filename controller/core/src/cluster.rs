@@ -309,10 +309,9 @@ impl Cluster {
 }
 
 /// The nodes that have a turn in one of these, and not the same one in the other.
-fn turned(before: &[Turn], now: &[Turn]) -> impl Iterator<Item = String> {
+fn turned(before: &[Turn], now: &[Turn]) -> Vec<String> {
     let [before, now] = [before, now].map(|turns| -> BTreeSet<_> {
         turns.iter().map(|turn| (turn.node.as_str(), turn.resource_version.as_str())).collect()
     });
-    let changed: Vec<_> = before.symmetric_difference(&now).map(|(node, _)| (*node).to_owned()).collect();
-    changed.into_iter()
+    before.symmetric_difference(&now).map(|(node, _)| (*node).to_owned()).collect()
 }

@@ -113,9 +113,7 @@ impl Cluster {
     /// until [`Cluster::start_api_server`].
     pub fn stop_api_server(&self) -> Result<()> {
         // An outage comes without warning; told to end, it would first finish what is under way.
-        let first = self.seen_from(&self.spec.first()?.name)?;
-        first.stop_service(API_SERVER, Signal::KILL, Duration::from_secs(10))?;
-        Ok(())
+        self.kill_on_first(API_SERVER)
     }
 
     /// Starts the API server as it was at first. Returns when the process was started; it takes seconds until it answers.
@@ -126,8 +124,12 @@ impl Cluster {
     /// Ends the controller manager, which is on the first node, for good: no more pods are made for others, and nobody collects
     /// what nobody owns.
     pub fn stop_controller_manager(&self) -> Result<()> {
-        let first = self.seen_from(&self.spec.first()?.name)?;
-        first.stop_service(CONTROLLER_MANAGER, Signal::KILL, Duration::from_secs(10))?;
+        self.kill_on_first(CONTROLLER_MANAGER)
+    }
+
+    /// Kills a service that is on the first node.
+    fn kill_on_first(&self, service: &str) -> Result<()> {
+        self.seen_from(&self.spec.first()?.name)?.stop_service(service, Signal::KILL, Duration::from_secs(10))?;
         Ok(())
     }
 

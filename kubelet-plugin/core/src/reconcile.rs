@@ -62,27 +62,22 @@ pub fn reconcile<'a>(desired: &'a Slices<'a>, actual: &[&Seen]) -> impl Iterator
     let generation = if at_once { highest.max(1) } else { highest + 1 };
 
     let to_write = |(_, is_same): &(_, bool)| changed > 0 && !(at_once && *is_same);
-    let to_write = current.into_iter().map(Option::<&Seen>::cloned).enumerate().zip(same).filter(to_write);
-    let (updates, creations): (Vec<_>, Vec<_>) =
-        to_write.map(|(planned, _)| planned).partition(|(_, seen)| seen.is_some());
-    let write = move |(index, seen)| {
+    let to_write = current.into_iter().enumerate().zip(same).filter(to_write);
+    let to_write = to_write.map(|((index, seen), _)| (index, seen.cloned()));
+    let (updates, creations): (Vec<_>, Vec<_>) = to_write.partition(|(_, seen)| seen.is_some());
+    let write = move |(index, seen): (usize, Option<Seen>)| {
         let mut slice = desired.slice(index);
         slice.spec.pool.generation = generation;
         match seen {
             Some(seen) => {
-                replace(&mut slice, &seen);
+                slice.metadata.resource_version.clone_from(&seen.metadata().resource_version);
+                keep_times(&mut slice, &seen);
                 Write::Update(slice)
             }
             None => Write::Create(slice),
         }
     };
     deletions.into_iter().chain(updates.into_iter().chain(creations).map(write))
-}
-
-/// Makes of a slice the next version of one that is there.
-fn replace(slice: &mut ResourceSlice, seen: &Seen) {
-    slice.metadata.resource_version.clone_from(&seen.metadata().resource_version);
-    keep_times(slice, seen);
 }
 
 /// A taint that was there keeps the time at which it came.

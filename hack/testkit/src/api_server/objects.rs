@@ -156,9 +156,7 @@ impl Objects {
         if self.objects.contains_key(&Key::of(resource, &object)) {
             return Err(Refused::AlreadyExists);
         }
-        if [Resource::Slices, Resource::Classes].contains(&resource) {
-            self.default_devices(&mut object);
-        }
+        self.complete(resource, &mut object);
         Ok(object)
     }
 
@@ -274,9 +272,7 @@ impl Objects {
                 }
             }
         }
-        if [Resource::Slices, Resource::Classes].contains(&key.resource) {
-            self.default_devices(&mut object);
-        }
+        self.complete(key.resource, &mut object);
         if [Resource::Policies, Resource::NodeLayouts].contains(&key.resource) {
             let generation = before.map_or(0, |before| before["metadata"]["generation"].as_i64().unwrap_or(0));
             let same = before.is_some_and(|before| before["spec"] == object["spec"]);
@@ -297,12 +293,20 @@ impl Objects {
         object
     }
 
-    /// What the server does to the devices of a slice: a taint gets its time, fields of gates that are off go, of a class, too.
-    fn default_devices(&self, object: &mut Value) {
-        let is_class = object["kind"] == "DeviceClass";
-        if let Some(spec) = object["spec"].as_object_mut().filter(|_| is_class) {
-            spec.retain(|field, _| !self.dropped_device_fields.contains(field));
+    /// What the server makes of an object that is written.
+    fn complete(&self, resource: Resource, object: &mut Value) {
+        match resource {
+            Resource::Slices => self.default_devices(object),
+            Resource::Classes => {
+                let spec = object["spec"].as_object_mut();
+                spec.into_iter().for_each(|spec| spec.retain(|field, _| !self.dropped_device_fields.contains(field)));
+            }
+            _ => {}
         }
+    }
+
+    /// What the server does to the devices of a slice: a taint gets its time, fields of gates that are off go.
+    fn default_devices(&self, object: &mut Value) {
         for device in object["spec"]["devices"].as_array_mut().into_iter().flatten() {
             for taint in device["taints"].as_array_mut().into_iter().flatten() {
                 if taint["timeAdded"].is_null() {
