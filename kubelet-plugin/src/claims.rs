@@ -182,13 +182,18 @@ impl Claims {
         if let Some(devices) = self.prepared_before(claim).await? {
             return Ok((devices, Repeated(true)));
         }
+        // On the heap, as all that may wait for more than files: a repeated call is not to carry it about.
+        Box::pin(self.prepare_anew(claim)).await.map(|devices| (devices, Repeated(false)))
+    }
+
+    async fn prepare_anew(&self, claim: &ClaimRef) -> Result<Vec<Answer>, OperationError> {
         let question = api::claim(&self.client, &claim.namespace, &claim.name);
         let object = api::meanwhile(question, || self.host.look_ahead()).await?;
         let granted = allocations(&object, claim, &self.identity)?;
         if granted.allocations.is_empty() {
-            return Ok((Vec::new(), Repeated(false)));
+            return Ok(Vec::new());
         }
-        self.carry_out(claim, &granted).await.map(|devices| (devices, Repeated(false)))
+        self.carry_out(claim, &granted).await
     }
 
     /// Answers from the ledger, once it is true that the container can be started with the answer. What was begun and not
@@ -202,29 +207,44 @@ impl Claims {
             }
             self.check(record)?;
             let answers = answers(record);
-            Ok((Some(Before::Ready(answers)), self.mend_in(ledger, &claim.uid)?))
+            Ok((Some(Before::Ready(answers)), self.renew(ledger, &claim.uid)? == Some(true)))
         })?;
         self.tell_if(mended, claim);
         match known {
             None => Ok(None),
             Some(Before::Ready(devices)) => Ok(Some(devices)),
-            Some(Before::Worked(record)) => {
-                // Where that cannot be known, nothing is undone: containers may use it.
-                if record.is_whole() && self.works.hold(&record).await? {
-                    self.check(&record)?;
-                    self.mend(claim)?;
-                    return Ok(Some(answers(&record)));
-                }
-                warn!(%claim, uid = %claim.uid, "what was done for it is not whole any more; doing it anew");
-                self.forget(&claim.uid).await?;
-                Ok(None)
+            Some(Before::Worked(record)) => Box::pin(self.worked_before(claim, &record)).await,
+        }
+    }
+
+    /// The same for a claim for which something was done to the hardware, or was begun.
+    async fn worked_before(&self, claim: &ClaimRef, record: &Record) -> Result<Option<Vec<Answer>>, OperationError> {
+        // Where that cannot be known, nothing is undone: containers may use it.
+        if record.is_whole() && self.works.hold(record).await? {
+            self.check(record)?;
+            if let Some(mended) = self.in_ledger(|ledger| self.renew(ledger, &claim.uid))? {
+                self.tell_if(mended, claim);
+                return Ok(Some(answers(record)));
             }
         }
+        warn!(%claim, uid = %claim.uid, "what was done for it is not whole any more; doing it anew");
+        self.forget(&claim.uid).await?;
+        Ok(None)
     }
 
     fn check(&self, record: &Record) -> Result<(), Refusal> {
         let inventory = self.observed.borrow();
         record.devices.iter().try_for_each(|device| inventory.as_ref().unwrap_or(&NOTHING).check(device))
+    }
+
+    /// Does again what is missing or damaged of a claim that the kubelet asks for again, and says whether there was anything
+    /// to do; `None` if it is not prepared any more: while its work was looked at, another agent may have begun to undo it.
+    fn renew(&self, ledger: &mut Transaction<'_>, uid: &ClaimUid) -> Result<Option<bool>, OperationError> {
+        if !ledger.ledger().get(uid).is_some_and(|stored| stored.record().is_whole()) {
+            return Ok(None);
+        }
+        ledger.trust(uid).map_err(DiskError::from)?;
+        self.mend_in(ledger, uid).map(Some)
     }
 
     /// Does again what is missing or damaged of a claim, if it is still prepared.
@@ -347,10 +367,38 @@ impl Claims {
         result
     }
 
+    /// It is in doubt whether anybody needs what was prepared for a claim.
+    pub(crate) fn doubt(&self, claim: &ClaimRef) -> Result<(), OperationError> {
+        self.in_ledger(|ledger| Ok(ledger.doubt(&claim.uid).map_err(DiskError::from)?))
+    }
+
+    /// Undoes what was prepared for a claim that nobody needs. Where the kubelet has asked for it since that was in doubt, it
+    /// is in doubt anew. Says whether it was undone.
+    pub(crate) async fn undo_orphan(&self, claim: &ClaimRef) -> Result<bool, OperationError> {
+        let _busy = self.busy.hold(claim.uid.clone()).await;
+        let withdrawn = self.in_ledger(|ledger| {
+            if ledger.is_doubted(&claim.uid) {
+                return self.withdraw(ledger, &claim.uid).map(Some);
+            }
+            ledger.doubt(&claim.uid).map_err(DiskError::from)?;
+            Ok(None)
+        })?;
+        match withdrawn {
+            Some(record) => self.undo(&claim.uid, record).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// What cannot be removed now keeps its record, and the kubelet calls again.
     async fn forget(&self, uid: &ClaimUid) -> Result<(), OperationError> {
         // The spec first: no container is to be started any more with what is taken from under it.
-        if let Some(record) = self.in_ledger(|ledger| self.withdraw(ledger, uid))? {
+        let withdrawn = self.in_ledger(|ledger| self.withdraw(ledger, uid))?;
+        self.undo(uid, withdrawn).await
+    }
+
+    /// Undoes what was done to the hardware by a record that was withdrawn.
+    async fn undo(&self, uid: &ClaimUid, withdrawn: Option<Arc<Record>>) -> Result<(), OperationError> {
+        if let Some(record) = withdrawn {
             self.works.undo(&record).await?;
             self.in_ledger(|ledger| Ok(ledger.remove(uid).map_err(DiskError::from)?))?;
         }

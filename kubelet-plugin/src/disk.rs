@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tessera_core::{Executor, Step};
 
+use crate::files::FileError;
 use crate::ledger::SharedLedger;
-use crate::store::StoreError;
 
 /// The two directories that claims are written to.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Disk {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     #[error("the agent cannot keep its record: {0}; free space or mend the directory")]
-    Record(#[from] StoreError),
+    Record(#[from] FileError),
     #[error("the agent cannot write for the container runtime: {0}; free space or mend the directory")]
     Spec(#[from] cdi::Error),
 }

@@ -8,17 +8,18 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tessera_core::{ClaimUid, LayoutRecord, Layouts, Ledger, Loan, StoredRecord};
+use tessera_core::{ClaimUid, LayoutRecord, Layouts, Ledger, Loans, StoredRecord};
 use tessera_vocabulary::DeviceName;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::files::FileError;
 use crate::hardware::Hardware;
-use crate::layouts;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::precedence::Precedence;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
+use crate::{layouts, loans};
 
 /// Where the numbers stand in the file of changes.
 const CHANGES: u64 = 0;
@@ -55,6 +56,10 @@ struct Known {
     ledger: Ledger,
     /// What is kept of devices that are not offered as the agent was told at its start.
     layouts: BTreeMap<DeviceName, LayoutRecord>,
+    /// The claims of which it is in doubt whether anybody needs their records.
+    doubted: BTreeSet<ClaimUid>,
+    /// Whether more is known of what pods have than is on disk.
+    loans_unwritten: bool,
     changes: Option<u64>,
 }
 
@@ -80,15 +85,15 @@ pub(crate) fn nobody_serves(state: &Path) -> bool {
 
 impl SharedLedger {
     /// Opens the ledger in the store's directory and reads it.
-    pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics, notices: Notices) -> Result<Self, StoreError> {
+    pub(crate) fn open(store: Store, boot_id: String, metrics: Metrics, notices: Notices) -> Result<Self, FileError> {
         let open = |name: &str| {
             let path = store.directory().join(name);
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            file.map_err(|source| StoreError::new(path, source))
+            file.map_err(|source| FileError::new(path, source))
         };
         let (changes, alive) = (open("changes")?, open(ALIVE)?);
-        alive.lock_shared().map_err(|source| StoreError::new(store.directory().join(ALIVE), source))?;
+        alive.lock_shared().map_err(|source| FileError::new(store.directory().join(ALIVE), source))?;
         let (known, hardware) = (Mutex::default(), OnceLock::new());
         let (changed, lent) = (watch::Sender::new(()), watch::Sender::new(()));
         let shared = Self { store, boot_id, changes, _alive: alive, known, hardware, changed, lent, metrics, notices };
@@ -117,8 +122,8 @@ impl SharedLedger {
     ///
     /// # Errors
     /// When the directory cannot be locked or read.
-    pub(crate) fn exclusively<T>(&self, work: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, StoreError> {
-        let failed = |source| StoreError::new(self.store.directory().join("changes"), source);
+    pub(crate) fn exclusively<T>(&self, work: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, FileError> {
+        let failed = |source| FileError::new(self.store.directory().join("changes"), source);
         let mut known = self.known();
         self.changes.lock().map_err(failed)?;
         let result = self.refresh(&mut known).map(|()| work(&mut Transaction { shared: self, known: &mut known }));
@@ -133,6 +138,16 @@ impl SharedLedger {
         read.unwrap_or_else(|_| self.known().ledger.accelerators_in_use())
     }
 
+    /// What pods have without a claim, as far as is known without waiting for another agent.
+    pub(crate) fn loans(&self) -> Loans {
+        self.known().ledger.loans().clone()
+    }
+
+    /// Whether pods have anything without a claim, as far as is known without waiting for another agent.
+    pub(crate) fn has_loans(&self) -> bool {
+        !self.known().ledger.loans().units.is_empty()
+    }
+
     /// The ledger as far as is known without waiting for another agent.
     pub(crate) fn snapshot(&self) -> Ledger {
         self.known().ledger.clone()
@@ -142,7 +157,7 @@ impl SharedLedger {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub(crate) fn unread(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+    pub(crate) fn unread(&self) -> Result<BTreeSet<ClaimUid>, FileError> {
         self.exclusively(|transaction| {
             let mut recorded = self.store.recorded()?;
             recorded.retain(|uid| transaction.ledger().get(uid).is_none());
@@ -168,16 +183,19 @@ impl SharedLedger {
     }
 
     /// Reads the records anew if another agent has changed them.
-    fn refresh(&self, known: &mut Known) -> Result<(), StoreError> {
+    fn refresh(&self, known: &mut Known) -> Result<(), FileError> {
         let changes = self.counter(CHANGES)?;
         if known.changes != Some(changes) {
             let loaded = self.store.load(&self.boot_id)?;
             let (layouts, notices) = layouts::load(self.store.directory(), &self.boot_id)?;
-            loaded.notices.into_iter().chain(notices).for_each(|notice| self.notices.tell(notice));
-            known.layouts = layouts;
-            let mut before = std::mem::replace(&mut known.ledger, loaded.ledger);
-            // What is lent stands in no record.
-            known.ledger.lend(before.lend(BTreeMap::new()));
+            let (loans, notice) = loans::load(self.store.directory(), &self.boot_id)?;
+            loaded.notices.into_iter().chain(notices).chain(notice).for_each(|notice| self.notices.tell(notice));
+            (known.layouts, known.doubted) = (layouts, loaded.doubted);
+            let before = std::mem::replace(&mut known.ledger, loaded.ledger);
+            let (loans, unwritten) = before.loans().after_reading(loans, known.loans_unwritten);
+            known.ledger.lend(loans);
+            known.loans_unwritten = unwritten;
+            self.lent.send_if_modified(|()| !before.loans().lend_the_same(known.ledger.loans()));
             self.changed.send_replace(());
             if let Some(hardware) = self.hardware.get() {
                 before.work_that_is_not_in(&known.ledger).for_each(|work| hardware.undone(work));
@@ -189,7 +207,7 @@ impl SharedLedger {
     }
 
     /// Says that the records are about to change. Before they do: who reads the number afterwards reads them anew.
-    fn announce(&self, known: &mut Known) -> Result<(), StoreError> {
+    fn announce(&self, known: &mut Known) -> Result<(), FileError> {
         let next = known.changes.unwrap_or_default().wrapping_add(1);
         self.count(CHANGES, next)?;
         known.changes = Some(next);
@@ -197,17 +215,17 @@ impl SharedLedger {
     }
 
     /// A number in the file of changes; 0 in a file that is shorter.
-    fn counter(&self, offset: u64) -> Result<u64, StoreError> {
+    fn counter(&self, offset: u64) -> Result<u64, FileError> {
         let mut bytes = [0; 8];
         match self.changes.read_at(&mut bytes, offset) {
             Ok(_) => Ok(u64::from_le_bytes(bytes)),
-            Err(source) => Err(StoreError::new(self.store.directory().join("changes"), source)),
+            Err(source) => Err(FileError::new(self.store.directory().join("changes"), source)),
         }
     }
 
-    fn count(&self, offset: u64, number: u64) -> Result<(), StoreError> {
+    fn count(&self, offset: u64, number: u64) -> Result<(), FileError> {
         let written = self.changes.write_all_at(&number.to_le_bytes(), offset);
-        written.map_err(|source: io::Error| StoreError::new(self.store.directory().join("changes"), source))
+        written.map_err(|source: io::Error| FileError::new(self.store.directory().join("changes"), source))
     }
 }
 
@@ -224,7 +242,7 @@ impl Transaction<'_> {
     }
 
     /// Keeps what is known of a device's layout. From then on it is offered so.
-    pub(crate) fn lay_out(&mut self, record: LayoutRecord) -> Result<(), StoreError> {
+    pub(crate) fn lay_out(&mut self, record: LayoutRecord) -> Result<(), FileError> {
         self.shared.announce(self.known)?;
         layouts::write(self.shared.store.directory(), &record)?;
         if record.says_nothing() {
@@ -245,7 +263,7 @@ impl Transaction<'_> {
     }
 
     /// Adds a record.
-    pub(crate) fn insert(&mut self, stored: StoredRecord) -> Result<(), StoreError> {
+    pub(crate) fn insert(&mut self, stored: StoredRecord) -> Result<(), FileError> {
         self.shared.announce(self.known)?;
         self.shared.store.write(&stored)?;
         self.known.ledger.insert(stored);
@@ -254,7 +272,7 @@ impl Transaction<'_> {
     }
 
     /// Writes the record of a claim again if its file is lost or damaged; says whether it had to.
-    pub(crate) fn mend(&mut self, uid: &ClaimUid) -> Result<bool, StoreError> {
+    pub(crate) fn mend(&mut self, uid: &ClaimUid) -> Result<bool, FileError> {
         let Some(stored) = self.known.ledger.get(uid).filter(|stored| !self.shared.store.holds(stored)).cloned() else {
             return Ok(false);
         };
@@ -263,18 +281,71 @@ impl Transaction<'_> {
     }
 
     /// Removes a claim's record. That there is none is fine.
-    pub(crate) fn remove(&mut self, uid: &ClaimUid) -> Result<(), StoreError> {
+    pub(crate) fn remove(&mut self, uid: &ClaimUid) -> Result<(), FileError> {
         self.shared.announce(self.known)?;
         self.shared.store.remove(uid)?;
+        self.known.doubted.remove(uid);
         self.known.ledger.remove(uid);
         self.shared.changed.send_replace(());
         Ok(())
     }
 
-    /// Says anew what pods have without a claim. On no disk: the kubelet keeps it.
-    pub(crate) fn lend(&mut self, loans: BTreeMap<String, Loan>) {
-        if *self.known.ledger.loans() != loans {
-            self.known.ledger.lend(loans);
+    /// It is in doubt whether anybody needs a claim's record, until the kubelet asks for the claim again, of whichever agent.
+    pub(crate) fn doubt(&mut self, uid: &ClaimUid) -> Result<(), FileError> {
+        if !self.is_doubted(uid) {
+            self.shared.announce(self.known)?;
+            self.shared.store.doubt(uid)?;
+            self.known.doubted.insert(uid.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_doubted(&self, uid: &ClaimUid) -> bool {
+        self.known.doubted.contains(uid)
+    }
+
+    /// The kubelet has asked for the claim.
+    pub(crate) fn trust(&mut self, uid: &ClaimUid) -> Result<(), FileError> {
+        if self.is_doubted(uid) {
+            self.shared.announce(self.known)?;
+            self.shared.store.trust(uid)?;
+            self.known.doubted.remove(uid);
+        }
+        Ok(())
+    }
+
+    /// Says anew what pods have without a claim. When it cannot be written, nothing has changed.
+    pub(crate) fn lend(&mut self, loans: Loans) -> Result<(), FileError> {
+        self.write_loans(&loans)?;
+        self.know(loans);
+        Ok(())
+    }
+
+    /// The same of what the kubelet has told: when it cannot be written, it is known here all the same, and is to be said
+    /// again.
+    pub(crate) fn lend_as_told(&mut self, loans: Loans) -> Result<(), FileError> {
+        let written = self.write_loans(&loans);
+        self.known.loans_unwritten = written.is_err();
+        self.know(loans);
+        written
+    }
+
+    /// Writes nothing where that is on disk.
+    fn write_loans(&mut self, loans: &Loans) -> Result<(), FileError> {
+        if self.known.ledger.loans() == loans && !self.known.loans_unwritten {
+            return Ok(());
+        }
+        self.shared.announce(self.known)?;
+        loans::write(self.shared.store.directory(), loans, &self.shared.boot_id)?;
+        self.known.loans_unwritten = false;
+        Ok(())
+    }
+
+    fn know(&mut self, loans: Loans) {
+        let is_new = !loans.lend_the_same(self.known.ledger.loans());
+        self.known.ledger.lend(loans);
+        if is_new {
             self.shared.changed.send_replace(());
             self.shared.lent.send_replace(());
         }
@@ -283,6 +354,8 @@ impl Transaction<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tessera_core::Loan;
+
     use super::*;
     use crate::metrics::testing::metrics;
     use crate::notices::testing::notices;
@@ -310,6 +383,79 @@ mod tests {
         other.exclusively(|ledger| ledger.remove(&"uid-1".parse().unwrap())).unwrap().unwrap();
         assert_eq!(uids(&one), ["uid-2"]);
         assert_eq!(uids(&open(directory.path())), ["uid-2"]);
+    }
+
+    #[test]
+    fn a_claim_that_is_asked_for_is_doubted_by_no_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (open(directory.path()), open(directory.path()));
+        let uid: ClaimUid = "uid-1".parse().unwrap();
+        one.exclusively(|ledger| ledger.insert(record("uid-1", "boot"))).unwrap().unwrap();
+        let doubted = |ledger: &SharedLedger| ledger.exclusively(|ledger| ledger.is_doubted(&uid)).unwrap();
+        for is_asked_for in [true, false] {
+            one.exclusively(|ledger| ledger.doubt(&uid)).unwrap().unwrap();
+            assert!(doubted(&one) && doubted(&other) && doubted(&open(directory.path())));
+            let end =
+                |ledger: &mut Transaction<'_>| if is_asked_for { ledger.trust(&uid) } else { ledger.remove(&uid) };
+            other.exclusively(end).unwrap().unwrap();
+            assert!(!doubted(&one) && !doubted(&other) && !doubted(&open(directory.path())));
+        }
+    }
+
+    /// Pods have a GPU.
+    fn loans(unit: &str) -> Loans {
+        let mut loans = Loans::default();
+        loans.grant(unit.to_owned(), Loan::new("nvidia.com/gpu".to_owned(), false, Vec::new()));
+        loans
+    }
+
+    fn lend(ledger: &SharedLedger, loans: Loans) -> Result<(), FileError> {
+        ledger.exclusively(|ledger| ledger.lend(loans)).unwrap()
+    }
+
+    fn lent(ledger: &SharedLedger) -> Vec<String> {
+        ledger.exclusively(|ledger| ledger.ledger().loans().units.keys().cloned().collect()).unwrap()
+    }
+
+    #[test]
+    fn two_agents_see_what_the_other_has_lent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (open(directory.path()), open(directory.path()));
+        let mut heard = other.lent();
+        lend(&one, loans("GPU-1")).unwrap();
+        assert_eq!((lent(&other), heard.has_changed().unwrap()), (vec!["GPU-1".to_owned()], true));
+        heard.mark_unchanged();
+        lend(&other, Loans::default()).unwrap();
+        other.exclusively(|ledger| ledger.insert(record("uid-1", "boot"))).unwrap().unwrap();
+        assert_eq!(lent(&one), Vec::<String>::new());
+        assert!(heard.has_changed().unwrap());
+        lend(&one, loans("GPU-2")).unwrap();
+        assert_eq!(lent(&open(directory.path())), ["GPU-2"]);
+    }
+
+    #[test]
+    fn loans_that_are_lost_or_cannot_be_written_stay_known_and_are_written_when_they_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (open(directory.path()), open(directory.path()));
+        let (file, aside) = (directory.path().join("loans"), directory.path().join("loans.tmp"));
+        lend(&one, loans("GPU-1")).unwrap();
+        std::fs::write(&file, "damaged").unwrap();
+        // Another agent changes something, so that all is read again.
+        other.exclusively(|ledger| ledger.insert(record("uid-1", "boot"))).unwrap().unwrap();
+        assert_eq!((lent(&one), lent(&other)), (vec!["GPU-1".to_owned()], vec![]));
+
+        std::fs::create_dir(&aside).unwrap();
+        assert!(lend(&one, loans("GPU-2")).is_err());
+        assert_eq!(lent(&one), ["GPU-1"], "nothing has changed");
+        assert!(one.exclusively(|ledger| ledger.lend_as_told(loans("GPU-2"))).unwrap().is_err());
+        assert_eq!((lent(&one), lent(&other)), (vec!["GPU-2".to_owned()], vec![]));
+
+        std::fs::remove_dir(&aside).unwrap();
+        lend(&other, loans("GPU-3")).unwrap();
+        assert_eq!(lent(&one), ["GPU-2", "GPU-3"], "what is on no disk yet is kept beside it");
+        let both = one.loans();
+        lend(&one, both).unwrap();
+        assert_eq!(lent(&other), ["GPU-2", "GPU-3"]);
     }
 
     #[test]

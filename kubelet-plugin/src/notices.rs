@@ -29,6 +29,7 @@ pub(crate) enum Notice {
     LabelsNotWritten { reason: String },
     ConfigRefused { path: PathBuf, reason: String, kept: bool },
     LayoutSetAside { path: PathBuf, kept_as: PathBuf, reason: String },
+    LoansSetAside { path: PathBuf, kept_as: PathBuf, reason: String },
     DeviceDraining { device: DeviceName, layout: String, policy: String },
     DeviceEvicting { device: DeviceName, policy: String },
     LayoutApplied { device: DeviceName, layout: String, policy: String },
@@ -72,6 +73,7 @@ impl Notice {
             Self::LabelsNotWritten { .. } => "FeatureLabelsNotWritten",
             Self::ConfigRefused { .. } => "DevicePluginConfigRefused",
             Self::LayoutSetAside { .. } => "LayoutSetAside",
+            Self::LoansSetAside { .. } => "LoansSetAside",
             Self::DeviceDraining { .. } => "DeviceDraining",
             Self::DeviceEvicting { .. } => "DeviceEvicting",
             Self::LayoutApplied { .. } => "LayoutApplied",
@@ -158,6 +160,13 @@ impl fmt::Display for Notice {
                 f,
                 "the layout {} of a device cannot be read: {reason}; kept as {}; partitions that are there count as made by \
                  hand, or as its policy's if they are just what that wants",
+                path.display(),
+                kept_as.display()
+            ),
+            Self::LoansSetAside { path, kept_as, reason } => write!(
+                f,
+                "the file {} of what pods have by count cannot be read: {reason}; kept as {}, and made anew of what the kubelet \
+                 tells",
                 path.display(),
                 kept_as.display()
             ),
@@ -266,6 +275,11 @@ mod tests {
             Notice::LayoutSetAside {
                 path: "/run/tessera/gpu.nvidia.com/gpu-0000-1b-00-0.layout".into(),
                 kept_as: "/run/tessera/gpu.nvidia.com/gpu-0000-1b-00-0.unreadable-layout".into(),
+                reason: "it has no header".to_owned(),
+            },
+            Notice::LoansSetAside {
+                path: "/run/tessera/gpu.nvidia.com/loans".into(),
+                kept_as: "/run/tessera/gpu.nvidia.com/loans.unreadable-loans".into(),
                 reason: "it has no header".to_owned(),
             },
             Notice::DeviceDraining {

@@ -65,9 +65,16 @@ impl Reconciler {
         let asked = unused.map(|claim| async move { self.is_gone(&claim).await.then_some(claim) });
         let gone: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
         let gone: BTreeMap<_, _> = gone.into_iter().flatten().map(|claim| (claim.uid.clone(), claim)).collect();
-        for claim in doubts.orphans(gone.keys().cloned().collect()).iter().filter_map(|uid| gone.get(uid)) {
-            match self.claims.unprepare(claim).await {
-                Ok(()) => self.notices.tell(Notice::OrphanUndone { claim: claim.clone() }),
+        let orphans = doubts.orphans(gone.keys().cloned().collect());
+        for (uid, claim) in &gone {
+            let undone = if orphans.contains(uid) {
+                self.claims.undo_orphan(claim).await
+            } else {
+                self.claims.doubt(claim).map(|()| false)
+            };
+            match undone {
+                Ok(true) => self.notices.tell(Notice::OrphanUndone { claim: claim.clone() }),
+                Ok(false) => {}
                 Err(error) => warn!(%claim, %error, "an orphaned claim cannot be undone"),
             }
         }

@@ -4,16 +4,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tessera_core::{ClaimUid, Ledger, StoredRecord};
 use tracing::info;
 
+use crate::files::{self, ASIDE, FileError, Found};
 use crate::notices::Notice;
 
 const EXTENSION: &str = "record";
 const SET_ASIDE: &str = "unreadable";
+/// The sign that it is in doubt whether anybody needs a claim's record.
+const DOUBTED: &str = "doubted";
 
 /// The directory of a driver's records.
 #[derive(Clone, Debug)]
@@ -26,33 +29,21 @@ pub(crate) struct Store {
 pub(crate) struct Loaded {
     /// Every record of this boot.
     pub(crate) ledger: Ledger,
+    /// The claims of which it is in doubt whether anybody needs their records.
+    pub(crate) doubted: BTreeSet<ClaimUid>,
     /// What was put right on the way.
     pub(crate) notices: Vec<Notice>,
 }
 
-/// A record that could not be written, read or removed.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-pub(crate) struct StoreError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl StoreError {
-    pub(crate) fn new(path: PathBuf, source: io::Error) -> Self {
-        Self { path, source }
-    }
-}
-
 impl Store {
     /// Opens the directory, making it where it is missing, for root alone.
-    pub(crate) fn open(directory: PathBuf) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: PathBuf) -> Result<Self, FileError> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory)
-            .map_err(|source| StoreError { path: directory.clone(), source })?;
+            .map_err(|source| FileError::new(directory.clone(), source))?;
         Ok(Self { directory })
     }
 
@@ -67,28 +58,26 @@ impl Store {
     }
 
     /// Writes a record, whole or not at all.
-    pub(crate) fn write(&self, stored: &StoredRecord) -> Result<(), StoreError> {
-        let path = self.path(&stored.record().claim.uid);
-        let aside = path.with_extension("tmp");
-        fs::write(&aside, stored.bytes()).and_then(|()| fs::rename(&aside, &path)).map_err(|source| {
-            // Best effort: what is left of it is overwritten by the next try and swept at the next start.
-            let _ = fs::remove_file(&aside);
-            StoreError { path, source }
-        })
+    pub(crate) fn write(&self, stored: &StoredRecord) -> Result<(), FileError> {
+        files::write(self.path(&stored.record().claim.uid), stored.bytes())
     }
 
     /// Removes a claim's record, also one that was set aside. That there is none is fine, and so is a directory in its
     /// place, which is nobody's record: the claim must end.
-    pub(crate) fn remove(&self, uid: &ClaimUid) -> Result<(), StoreError> {
+    pub(crate) fn remove(&self, uid: &ClaimUid) -> Result<(), FileError> {
         let path = self.path(uid);
-        for path in [path.with_extension(SET_ASIDE), path] {
-            match fs::remove_file(&path) {
-                Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {}
-                Err(source) => return Err(StoreError { path, source }),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
+        [path.with_extension(DOUBTED), path.with_extension(SET_ASIDE), path].into_iter().try_for_each(files::remove)
+    }
+
+    /// It is in doubt whether anybody needs a claim's record.
+    pub(crate) fn doubt(&self, uid: &ClaimUid) -> Result<(), FileError> {
+        let path = self.path(uid).with_extension(DOUBTED);
+        fs::write(&path, []).map_err(|source| FileError::new(path, source))
+    }
+
+    /// It is not in doubt any more.
+    pub(crate) fn trust(&self, uid: &ClaimUid) -> Result<(), FileError> {
+        files::remove(self.path(uid).with_extension(DOUBTED))
     }
 
     /// Whether a record is on disk as it should be, byte for byte.
@@ -104,36 +93,33 @@ impl Store {
     ///
     /// # Errors
     /// When the directory or a file in it cannot be read. A file that can be read and is no record is no error.
-    pub(crate) fn load(&self, boot_id: &str) -> Result<Loaded, StoreError> {
+    pub(crate) fn load(&self, boot_id: &str) -> Result<Loaded, FileError> {
         let mut loaded = Loaded::default();
         let mut forgotten = 0;
         for path in self.files()? {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(EXTENSION) => {}
-                Some("tmp") => {
+                Some(DOUBTED) => {
+                    loaded.doubted.extend(path.file_stem().and_then(|uid| uid.to_str()?.parse().ok()));
+                    continue;
+                }
+                Some(ASIDE) => {
                     let _ = fs::remove_file(&path);
                     continue;
                 }
                 _ => continue,
             }
             // What cannot be read now may be whole: without it a device would count as free.
-            let decoded = match fs::read(&path) {
-                Ok(bytes) => StoredRecord::decode(bytes).map_err(|reason| reason.to_string()),
-                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) if source.kind() == io::ErrorKind::IsADirectory => Err("it is a directory".to_owned()),
-                Err(source) => return Err(StoreError { path, source }),
-            };
-            match decoded {
-                Ok(stored) if stored.record().boot_id == boot_id => loaded.ledger.insert(stored),
-                Ok(stored) => {
-                    let claim = &stored.record().claim;
+            match files::read(path, SET_ASIDE, StoredRecord::decode)? {
+                Found::Nothing => {}
+                Found::Whole { content, .. } if content.record().boot_id == boot_id => loaded.ledger.insert(content),
+                Found::Whole { path, content } => {
+                    let claim = &content.record().claim;
                     info!(%claim, uid = %claim.uid, "forgetting a claim that was prepared before the reboot");
                     let _ = fs::remove_file(&path);
                     forgotten += 1;
                 }
-                Err(reason) => {
-                    let kept_as = path.with_extension(SET_ASIDE);
-                    let _ = fs::rename(&path, &kept_as);
+                Found::Damaged { path, kept_as, reason } => {
                     loaded.notices.push(Notice::RecordSetAside { path, kept_as, reason });
                 }
             }
@@ -145,7 +131,7 @@ impl Store {
     }
 
     /// The claims that there is a record of, also one that was set aside or should have been.
-    pub(crate) fn recorded(&self) -> Result<BTreeSet<ClaimUid>, StoreError> {
+    pub(crate) fn recorded(&self) -> Result<BTreeSet<ClaimUid>, FileError> {
         let uid = |path: PathBuf| {
             let extension = path.extension()?.to_str()?;
             [EXTENSION, SET_ASIDE].contains(&extension).then(|| path.file_stem()?.to_str()?.parse().ok())?
@@ -153,8 +139,8 @@ impl Store {
         Ok(self.files()?.into_iter().filter_map(uid).collect())
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let failed = |source| StoreError { path: self.directory.clone(), source };
+    fn files(&self) -> Result<Vec<PathBuf>, FileError> {
+        let failed = |source| FileError::new(self.directory.clone(), source);
         let entries = fs::read_dir(&self.directory).map_err(failed)?;
         entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
     }
@@ -165,9 +151,9 @@ impl Store {
 }
 
 /// The id of this boot of the node. Always the running kernel's, whatever root the hardware is read below.
-pub(crate) fn boot_id() -> Result<String, StoreError> {
+pub(crate) fn boot_id() -> Result<String, FileError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = fs::read_to_string(path).map_err(|source| StoreError { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| FileError::new(path.to_owned(), source))?;
     Ok(text.trim().to_owned())
 }
 
@@ -211,6 +197,23 @@ mod tests {
         store.remove(uid).unwrap();
         store.remove(uid).unwrap();
         assert_eq!(store.load("this boot").unwrap().ledger, Ledger::default());
+    }
+
+    #[test]
+    fn a_record_is_doubted_until_the_kubelet_asks_for_it_or_it_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_owned()).unwrap();
+        let uid: ClaimUid = "uid-1".parse().unwrap();
+        store.trust(&uid).unwrap();
+        for end in [Store::trust, Store::remove] {
+            store.doubt(&uid).unwrap();
+            store.doubt(&uid).unwrap();
+            let loaded = store.load("boot").unwrap();
+            assert_eq!((loaded.doubted, loaded.ledger), (BTreeSet::from([uid.clone()]), Ledger::default()));
+            assert!(loaded.notices.is_empty() && store.recorded().unwrap().is_empty());
+            end(&store, &uid).unwrap();
+            assert_eq!(store.load("boot").unwrap().doubted, BTreeSet::new());
+        }
     }
 
     #[test]

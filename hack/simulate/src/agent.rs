@@ -4,7 +4,7 @@
 mod desk;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tessera_core::{
@@ -40,6 +40,8 @@ pub(crate) enum OperationError {
     Name(#[from] cdi::InvalidName),
     #[error("it is not known what pods have")]
     LoansUnknown,
+    #[error("the kubelet has asked for it since")]
+    AskedFor,
 }
 
 /// What is known of a claim that is prepared.
@@ -55,6 +57,8 @@ pub(crate) enum Before {
 #[derive(Debug, Default)]
 struct Known {
     ledger: Ledger,
+    /// Whether more is known of what pods have than is on disk.
+    loans_unwritten: bool,
     changes: Option<u64>,
 }
 
@@ -251,10 +255,14 @@ impl Agent {
             Err(refused) => refused == Refused::NotFound,
         };
         let unused = ledger.records().filter(|record| !in_use.covers(record)).map(|record| &record.claim);
-        let gone = unused.filter(|claim| is_gone(claim)).map(|claim| claim.uid.clone()).collect();
-        let orphans = self.doubts.orphans(gone);
-        for claim in ledger.records().map(|record| &record.claim).filter(|claim| orphans.contains(&claim.uid)) {
-            self.calls.push(Call::internal(claim.clone(), Wish::Unprepare));
+        let gone: Vec<_> = unused.filter(|claim| is_gone(claim)).collect();
+        let orphans = self.doubts.orphans(gone.iter().map(|claim| claim.uid.clone()).collect());
+        for claim in gone {
+            if orphans.contains(&claim.uid) {
+                self.calls.push(Call::internal(claim.clone(), Wish::Unprepare));
+            } else {
+                let _ = self.on_disk(|files| files.doubt(&claim.uid));
+            }
         }
         let recordless = in_use.without_record(&ledger);
         let certain = self.doubts.recordless(recordless.clone());
@@ -277,17 +285,23 @@ impl Agent {
         if !record.is_whole() || record.work().next().is_some() {
             return Ok(Before::Worked(Box::new(record)));
         }
-        self.answer_again(record).map(Before::Ready)
+        Ok(self.answer_again(record)?.map_or(Before::Nothing, Before::Ready))
     }
 
-    /// The answer of a record whose work is known to hold.
-    pub(crate) fn answer_again(&self, record: Record) -> Result<Vec<PreparedDevice>, OperationError> {
+    /// The answer of a record whose work is known to hold; `None` if it is not prepared any more.
+    pub(crate) fn answer_again(&self, record: Record) -> Result<Option<Vec<PreparedDevice>>, OperationError> {
         let inventory = self.inventory();
         for device in &record.devices {
             inventory.check(device)?;
         }
-        self.mend(&record.claim.uid)?;
-        Ok(record.devices)
+        let uid = &record.claim.uid;
+        self.refresh()?;
+        if !self.with_ledger(|ledger| ledger.get(uid).is_some_and(|stored| stored.record().is_whole())) {
+            return Ok(None);
+        }
+        self.on_disk(|files| files.trust(uid))?;
+        self.mend(uid)?;
+        Ok(Some(record.devices))
     }
 
     /// Whether all members of a group answered at the last look.
@@ -377,6 +391,16 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether the kubelet has asked for a claim since it was in doubt whether anybody needs it. Then that is in doubt anew.
+    pub(crate) fn was_asked_for(&self, uid: &ClaimUid) -> Result<bool, Trouble> {
+        let was_asked_for = !self.disk.0.borrow().doubted.contains(uid);
+        if was_asked_for && self.plant != Some(Plant::OrphanAnyhow) {
+            self.on_disk(|files| files.doubt(uid))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Removes the spec, and the record with it if nothing was done to the hardware; else says what was, and marks it.
     pub(crate) fn withdraw(&self, uid: &ClaimUid) -> Result<Option<Record>, OperationError> {
         self.refresh()?;
@@ -410,9 +434,11 @@ impl Agent {
         let mut known = self.known.borrow_mut();
         self.on_disk(|files| {
             if known.changes != Some(files.changes) {
-                let mut before = std::mem::take(&mut known.ledger);
-                // What is lent stands in no record.
-                known.ledger.lend(before.lend(BTreeMap::new()));
+                let before = std::mem::take(&mut known.ledger);
+                let on_disk = files.load_loans(&self.identity.boot_id);
+                let (loans, unwritten) = before.loans().after_reading(on_disk, known.loans_unwritten);
+                known.ledger.lend(loans);
+                known.loans_unwritten = unwritten;
                 files.load(&self.identity.boot_id).into_iter().for_each(|stored| known.ledger.insert(stored));
                 // What another agent has undone.
                 before.work_that_is_not_in(&known.ledger).for_each(|work| self.undone(work));

@@ -80,7 +80,7 @@ impl Hardware {
             Work::Cut { accelerator, shape, placement, .. } => (accelerator, shape, placement),
         };
         self.guarded(|hardware| {
-            let (mut wronged, mut result) = (None, Ok(Next::Done(())));
+            let (mut wronged, mut nobodys, mut result) = (None, None, Ok(Next::Done(())));
             match hardware.reach(*accelerator) {
                 Reach::Gone | Reach::Uncut => {}
                 Reach::Silent => result = Err(failed(false)),
@@ -96,6 +96,8 @@ impl Hardware {
                                 mig.switch(false);
                             }
                             _ => {
+                                // Its record was lost: another agent may take it for one that an admin made, and destroys.
+                                nobodys = (found.maker == Maker::Nobody).then(|| found.clone());
                                 found.compute = Compute::None;
                                 result = Ok(Next::Call(way.further()));
                             }
@@ -103,6 +105,7 @@ impl Hardware {
                     }
                 }
             }
+            nobodys.iter().for_each(|instance| hardware.take(instance));
             hardware.wronged = hardware.wronged.take().or(wronged);
             result
         })

@@ -36,10 +36,8 @@ impl World {
     /// A pod asks for so many; its containers start at once, or when another device plugin has answered too.
     pub(crate) fn count(&mut self, resource: u8, devices: u8, at_once: bool, prepares: bool) {
         let wanted = usize::from(devices);
-        let Some((agent, older)) = self.agents.split_last() else { return };
-        // The older of two agents hears of this with its next question to the kubelet, a second later at most. What it
-        // prepares meanwhile could be given the same device: that is not looked for here.
-        if self.devices.pods.len() >= PODS || older.iter().any(|agent| !agent.calls.is_empty()) {
+        let Some(agent) = self.agents.last() else { return };
+        if self.devices.pods.len() >= PODS {
             return;
         }
         let Some((resource, free)) = self.devices.free(resource) else { return };
@@ -106,13 +104,8 @@ impl World {
         }
     }
 
-    /// An agent that starts asks before a claim is given anything. So does here one that is alone again: it has asked within
-    /// a second.
-    ///
-    /// The kubelet writes down what a pod has when all its device plugins have answered. When an agent dies before that, no
-    /// other can know of it; such a pod fails here.
+    /// An agent that starts asks before a claim is given anything.
     pub(crate) fn listen_at_once(&mut self, agent: usize) {
-        self.devices.fail_admissions();
         self.ask(agent);
         self.answer(agent);
     }

@@ -147,6 +147,9 @@ pub(crate) fn advance(agent: &mut Agent, index: usize, around: &mut Around<'_>) 
 fn stage(agent: &mut Agent, call: &mut Call, around: &mut Around<'_>) -> Result<Next, OperationError> {
     let uid = call.claim.uid.clone();
     let next = match std::mem::replace(&mut call.stage, Stage::Lock) {
+        Stage::Lock if call.wish == Wish::Unprepare && call.internal && agent.was_asked_for(&uid)? => {
+            return Err(OperationError::AskedFor);
+        }
         Stage::Lock if call.wish == Wish::Unprepare => return withdraw(agent, call, After::Answer),
         Stage::Lock => match agent.before(&uid)? {
             Before::Nothing => Stage::Get(agent.snapshot()),
@@ -163,7 +166,10 @@ fn stage(agent: &mut Agent, call: &mut Call, around: &mut Around<'_>) -> Result<
             (works, false) => match works.failure() {
                 // Nothing is known: what a container may use must not be undone.
                 Some(error) => return Err(error.into()),
-                None if works.hold() => return agent.answer_again(*record).map(Next::Answer),
+                None if works.hold() => match agent.answer_again(*record)? {
+                    Some(devices) => return Ok(Next::Answer(devices)),
+                    None => Stage::Withdraw(After::Anew),
+                },
                 None => Stage::Withdraw(After::Anew),
             },
         },

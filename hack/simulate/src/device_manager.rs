@@ -48,6 +48,10 @@ impl Pod {
     pub(crate) fn owns(&self) -> bool {
         self.state != PodState::Ended && !self.tampered
     }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, PodState::Admitted(_))
+    }
 }
 
 impl DeviceManager {
@@ -78,7 +82,7 @@ impl DeviceManager {
             return Held::default();
         }
         self.pods.retain(|pod| pod.state != PodState::Ended);
-        held(self.pods.iter().filter(|pod| !pod.prepares))
+        held(self.pods.iter().filter(|pod| !pod.prepares && !pod.is_waiting()))
     }
 
     /// What the checkpoint says.
@@ -86,7 +90,8 @@ impl DeviceManager {
         self.checkpoint.clone()
     }
 
-    /// Written when a device plugin says something, and when a pod is admitted.
+    /// Written when a device plugin says something, and when a pod is admitted; then what other pods got so far, which still
+    /// wait for another device plugin, is in it too.
     pub(crate) fn write_checkpoint(&mut self) {
         self.checkpoint = held(self.pods.iter());
     }
@@ -103,23 +108,18 @@ impl DeviceManager {
         }
     }
 
-    /// Pods that wait for another device plugin fail.
-    pub(crate) fn fail_admissions(&mut self) {
-        self.pods.retain(|pod| !matches!(pod.state, PodState::Admitted(_)));
-    }
-
-    /// It ends and starts anew: pods run on.
+    /// It ends and starts anew: pods run on, but for those that wait for another device plugin.
     pub(crate) fn restart(&mut self, now: u64) {
-        self.fail_admissions();
+        self.pods.retain(|pod| !pod.is_waiting());
         self.told.clear();
         self.knows_pods = now + KNOWS_NOBODY;
     }
 }
 
-/// What these have. What waits for another device plugin is written nowhere.
+/// What these have.
 fn held<'a>(pods: impl Iterator<Item = &'a Pod>) -> Held {
     let mut held = Held::default();
-    for pod in pods.filter(|pod| !matches!(pod.state, PodState::Admitted(_))) {
+    for pod in pods {
         pod.devices.iter().for_each(|(id, _)| held.add(pod.resource.as_str(), id));
     }
     held

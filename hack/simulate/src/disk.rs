@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdi::FileName;
-use tessera_core::{ClaimUid, StoredRecord};
+use tessera_core::{ClaimUid, Loans, StoredRecord};
 use tessera_driver::Work;
 
 use crate::event::{Damage, DiskFault, DiskState};
@@ -19,8 +19,15 @@ pub(crate) struct Files {
     pub(crate) records: BTreeMap<ClaimUid, Vec<u8>>,
     /// What was last written into them, whatever became of the bytes.
     pub(crate) kept: BTreeMap<ClaimUid, Kept>,
+    /// What a person took the records of, who may have been in the midst of being worked for: what is made then is nobody's
+    /// until the record is written anew.
+    pub(crate) lost: BTreeMap<ClaimUid, Vec<Work>>,
     pub(crate) record_temporaries: BTreeSet<ClaimUid>,
     pub(crate) unreadable: BTreeSet<ClaimUid>,
+    /// The claims of which it is in doubt whether anybody needs their records.
+    pub(crate) doubted: BTreeSet<ClaimUid>,
+    /// What pods have by count.
+    pub(crate) loans: Option<Vec<u8>>,
     pub(crate) specs: BTreeMap<FileName, Vec<u8>>,
     pub(crate) spec_temporaries: u32,
     /// The number of changes that were ever made to the records.
@@ -80,16 +87,26 @@ impl Files {
         fault
     }
 
-    /// Says that the records are about to change.
-    pub(crate) fn announce(&mut self, next: u64) -> Result<(), Trouble> {
-        match self.fault(Needs::Nothing) {
+    /// An operation that is done whole or not at all, and leaves nothing else behind.
+    fn whole(&mut self, needs: Needs, done: impl FnOnce(&mut Self)) -> Result<(), Trouble> {
+        match self.fault(needs) {
             Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
             Some(DiskFault::DiesInside) => Err(Trouble::Died),
             fault => {
-                self.changes = next;
+                done(self);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
         }
+    }
+
+    /// All that was or is to be done to the hardware and has an owner, or had one.
+    pub(crate) fn work(&self) -> impl Iterator<Item = &Work> {
+        self.kept.values().flat_map(|kept| &kept.work).chain(self.lost.values().flatten())
+    }
+
+    /// Says that the records are about to change.
+    pub(crate) fn announce(&mut self, next: u64) -> Result<(), Trouble> {
+        self.whole(Needs::Nothing, |files| files.changes = next)
     }
 
     pub(crate) fn write_record(&mut self, stored: &StoredRecord) -> Result<(), Trouble> {
@@ -106,23 +123,51 @@ impl Files {
                 let record = stored.record();
                 let work = record.work().map(|(work, _)| work.clone()).collect();
                 self.kept.insert(uid.clone(), Kept { whole: record.is_whole(), work });
+                self.lost.remove(uid);
                 self.record_temporaries.remove(uid);
                 if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
             }
         }
     }
 
-    pub(crate) fn remove_record(&mut self, uid: &ClaimUid) -> Result<(), Trouble> {
-        match self.fault(Needs::Nothing) {
-            Some(DiskFault::Fails | DiskFault::DoneAndFails) => Err(Trouble::Refused),
-            Some(DiskFault::DiesInside) => Err(Trouble::Died),
-            fault => {
-                self.records.remove(uid);
-                self.kept.remove(uid);
-                self.unreadable.remove(uid);
-                if fault.is_some() { Err(Trouble::Died) } else { Ok(()) }
-            }
+    pub(crate) fn doubt(&mut self, uid: &ClaimUid) -> Result<(), Trouble> {
+        self.whole(Needs::Space, |files| {
+            files.doubted.insert(uid.clone());
+        })
+    }
+
+    /// That nobody doubted it is fine.
+    pub(crate) fn trust(&mut self, uid: &ClaimUid) -> Result<(), Trouble> {
+        if !self.doubted.contains(uid) {
+            return Ok(());
         }
+        self.whole(Needs::Nothing, |files| {
+            files.doubted.remove(uid);
+        })
+    }
+
+    pub(crate) fn write_loans(&mut self, loans: &Loans, boot_id: &str) -> Result<(), Trouble> {
+        let bytes = loans.encode(boot_id).map_err(|_| Trouble::Refused)?;
+        self.whole(Needs::Space, |files| files.loans = Some(bytes))
+    }
+
+    /// What pods have by count; what cannot be read is set aside.
+    pub(crate) fn load_loans(&mut self, boot_id: &str) -> Option<Loans> {
+        let loans = Loans::decode(self.loans.as_ref()?, boot_id);
+        if loans.is_err() && self.state != DiskState::ReadOnly {
+            self.loans = None;
+        }
+        loans.ok()?
+    }
+
+    pub(crate) fn remove_record(&mut self, uid: &ClaimUid) -> Result<(), Trouble> {
+        self.whole(Needs::Nothing, |files| {
+            files.records.remove(uid);
+            files.kept.remove(uid);
+            files.lost.remove(uid);
+            files.unreadable.remove(uid);
+            files.doubted.remove(uid);
+        })
     }
 
     pub(crate) fn write_spec(&mut self, file: &FileName, spec: &cdi::Document) -> Result<(), Trouble> {

@@ -83,6 +83,8 @@ pub enum Event {
         /// How.
         damage: Damage,
     },
+    /// The file of what pods have by count is damaged or removed by a person.
+    DamageLoans(Damage),
     /// A CDI spec of a claim that nobody knows appears.
     Stray,
     /// The API server goes or comes back.
@@ -325,14 +327,15 @@ pub fn events(seed: u64, count: usize) -> Vec<Event> {
 /// One event of pods that ask by count.
 fn counted(rng: &mut Rng) -> Event {
     let any = rng.u8(..);
-    match rng.u8(..40) {
+    match rng.u8(..41) {
         0..14 => {
             Event::Count { resource: any, devices: rng.u8(1..3), at_once: rng.u8(..3) != 0, prepares: rng.u8(..8) == 0 }
         }
         14..22 => Event::EndCounted(any),
         22..32 => Event::TellKubelet,
         32..39 => Event::Answer,
-        _ => Event::KubeletRestarts,
+        39 => Event::KubeletRestarts,
+        _ => Event::DamageLoans(damage(rng)),
     }
 }
 

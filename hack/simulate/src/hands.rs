@@ -101,8 +101,8 @@ impl World {
 
     /// A person damaged a record: nobody can tell any more whose its instances are.
     pub(crate) fn record_is_lost(&mut self, uid: &ClaimUid) {
-        let kept = self.disk.0.borrow().kept.get(uid).cloned();
-        for work in kept.iter().flat_map(|kept| &kept.work) {
+        let work = self.disk.0.borrow().kept.get(uid).map(|kept| kept.work.clone()).unwrap_or_default();
+        for work in &work {
             match work {
                 Work::Cut { accelerator, shape, placement, .. } => {
                     self.hardware.disown(*accelerator, *shape, *placement, Maker::Agent);
@@ -111,5 +111,6 @@ impl World {
                 Work::Join { .. } => {}
             }
         }
+        self.disk.0.borrow_mut().lost.insert(uid.clone(), work);
     }
 }

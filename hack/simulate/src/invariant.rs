@@ -161,7 +161,7 @@ pub(crate) fn instances_owned(files: &Files, hardware: &Hardware) -> Result<(), 
             }
             Work::Join { .. } | Work::Pass { .. } => false,
         };
-        if !files.kept.values().flat_map(|kept| &kept.work).any(says) {
+        if !files.work().any(says) {
             return broken(Invariant::InstancesOwned, || format!("nobody owns {instance:?} of {address}"));
         }
     }

@@ -197,6 +197,9 @@ impl World {
     fn unprepared(&mut self, answer: Answer, uid: &ClaimUid, agent: usize) -> Result<(), Violation> {
         let (before, now) = (answer.call.begun.unwrap_or_default(), self.faults());
         let files = self.disk.0.borrow();
+        if matches!(answer.result, Err(OperationError::AskedFor)) {
+            return Ok(());
+        }
         if let Err(error) = answer.result {
             return hold(before != now, Invariant::UnprepareEnds, || format!("{uid}: {error}"));
         }

@@ -115,9 +115,6 @@ impl World {
             }
             !agent.dead.get()
         });
-        if any {
-            (0..self.agents.len()).for_each(|agent| self.listen_at_once(agent));
-        }
     }
 
     /// A record is written before the place is looked at again. When its agent dies in between, and an admin has put the
@@ -275,6 +272,7 @@ impl World {
         for agent in &mut self.agents {
             agent.look(&self.hardware);
         }
+        self.bury();
         let mut settled = self.agents.is_empty();
         for _ in 0..ROUNDS {
             self.server.collect();
@@ -297,7 +295,7 @@ impl World {
             let ledger = agent.ledger();
             invariant::slices_true(&self.server, offers::published(inventory, &ledger, features), inventory)?;
             offers::leave_admins_alone(&self.server, &self.hardware, inventory, &ledger)?;
-            offers::counters_suffice(&self.server, &ledger)?;
+            offers::counters_suffice(&self.server, &ledger, &self.hardware)?;
             apart::counters_tell_apart(&self.server, inventory, &ledger)?;
             self.tally.settled += 1;
         }

@@ -93,7 +93,7 @@ pub(crate) fn published(inventory: &Inventory, ledger: &Ledger, features: Featur
 
 /// Whether pods have something of this by count.
 fn is_lent(ledger: &Ledger, parts: &[(DeviceName, Option<Placement>)]) -> bool {
-    ledger.loans().values().flat_map(|loan| &loan.uses).any(|used| {
+    ledger.loans().units.values().flat_map(|loan| &loan.uses).any(|used| {
         parts.iter().any(|(accelerator, place)| {
             used.accelerator == *accelerator
                 && used.placement.zip(*place).is_none_or(|(one, other)| one.overlaps(other))
@@ -197,10 +197,14 @@ pub(crate) fn leave_admins_alone(
 }
 
 /// [`Invariant::CountersSuffice`].
-pub(crate) fn counters_suffice(server: &Server, ledger: &Ledger) -> Result<(), Violation> {
+pub(crate) fn counters_suffice(server: &Server, ledger: &Ledger, hardware: &Hardware) -> Result<(), Violation> {
     let Some(view) = complete_view(server) else { return Ok(()) };
+    // Where a person has destroyed what a claim has, and made something else, there may not be enough for both.
     let held = ledger.records().filter(|record| record.is_whole()).flat_map(|record| &record.devices);
-    let held = held.filter(|device| !device.admin_access).map(|device| device.device.clone()).collect();
+    let held = held
+        .filter(|device| !device.admin_access && hardware.has(device))
+        .map(|device| device.device.clone())
+        .collect();
     let left = left(&view, &held);
     let short = left.iter().find(|(_, left)| **left < 0);
     hold(short.is_none(), Invariant::CountersSuffice, || format!("what claims hold takes {short:?} below zero"))

@@ -39,6 +39,10 @@ pub enum Plant {
     PassClaimed,
     /// What pods get by count stands in no ledger.
     LoanLost,
+    /// It stands in no file: another agent has to hear of it from the kubelet.
+    LoanUntold,
+    /// What nobody needed a moment ago is undone, though the kubelet has asked for it since.
+    OrphanAnyhow,
     /// A GPU is handed to user space without a look at what it is cut into by then.
     CutUnasked,
 }

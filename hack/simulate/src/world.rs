@@ -168,6 +168,15 @@ impl World {
                 }
                 disk.0.borrow_mut().specs.retain(|_, bytes| !bytes.is_empty());
             }
+            Event::DamageLoans(how) => {
+                let mut files = self.disk.0.borrow_mut();
+                if let Some(bytes) = &mut files.loans {
+                    damage(bytes, how);
+                    // Before the kubelet has told of them, nothing else says that they have it.
+                    self.devices.pods.iter_mut().for_each(|pod| pod.tampered = true);
+                }
+                files.loans.take_if(|bytes| bytes.is_empty());
+            }
             Event::Stray => {
                 let file = self.identity().and_then(|identity| identity.cdi_file(&"stray".parse().ok()?).ok());
                 if let Some(file) = file {

@@ -140,7 +140,7 @@ mod tests {
         let nobody = Ledger::default;
         let lent = || {
             let mut lent = nobody();
-            lent.lend([loan(2)].into());
+            lent.lend(loan(2));
             lent
         };
         let change = Repartitioning { policy: "p".repeat(253), stage: Stage::Changing };

@@ -3,26 +3,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use tessera_driver::{Placement, Work};
 use tessera_vocabulary::{DeviceName, PciAddress};
 
-use crate::{ClaimRef, ClaimUid, PreparedDevice, Published, Record, StoredRecord, Use};
+use crate::{ClaimRef, ClaimUid, Loan, Loans, PreparedDevice, Published, Record, StoredRecord, Use};
 
 /// Which claim, and which other pod, has what: the one truth about who holds a device on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     records: BTreeMap<ClaimUid, StoredRecord>,
-    /// What pods have by way of the kubelet's device plugins, by the id of the unit. The kubelet keeps this on disk, so that
-    /// no record of it is needed.
-    loans: BTreeMap<String, Loan>,
-}
-
-/// A unit that pods have by way of a device plugin, without a claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loan {
-    /// The extended resource that pods ask for, such as `nvidia.com/gpu`.
-    pub resource: String,
-    /// Whether several pods may have it, each a replica of it.
-    pub shared: bool,
-    /// What of the hardware it takes.
-    pub uses: Vec<Use>,
+    /// What pods have by way of the kubelet's device plugins.
+    loans: Loans,
 }
 
 impl Ledger {
@@ -78,20 +66,20 @@ impl Ledger {
         self.records().find(|record| record.holds().any(excludes)).map(|record| &record.claim)
     }
 
-    /// What pods have without a claim, by the id of the unit.
-    pub fn loans(&self) -> &BTreeMap<String, Loan> {
+    /// What pods have without a claim.
+    pub fn loans(&self) -> &Loans {
         &self.loans
     }
 
-    /// Says anew what pods have without a claim. Gives back what was said before.
-    pub fn lend(&mut self, loans: BTreeMap<String, Loan>) -> BTreeMap<String, Loan> {
-        std::mem::replace(&mut self.loans, loans)
+    /// Says anew what pods have without a claim.
+    pub fn lend(&mut self, loans: Loans) {
+        self.loans = loans;
     }
 
     /// The loan that has something of what would be used, but for that of a unit itself: pods may share it.
     pub(crate) fn lent(&self, wanted: &[Use], but: Option<&str>) -> Option<&Loan> {
         let taken = |loan: &Loan| loan.uses.iter().any(|held| wanted.iter().any(|one| held.excludes(one)));
-        self.loans.iter().find(|(id, loan)| but != Some(id.as_str()) && taken(loan)).map(|(_, loan)| loan)
+        self.loans.units.iter().find(|(id, loan)| but != Some(id.as_str()) && taken(loan)).map(|(_, loan)| loan)
     }
 
     /// The devices that some claim holds and how they are published, by name.
@@ -108,7 +96,7 @@ impl Ledger {
     /// Every accelerator that some claim or some other pod has, or a part of it.
     pub fn accelerators_in_use(&self) -> BTreeSet<DeviceName> {
         let claimed = self.records().flat_map(Record::holds).flat_map(PreparedDevice::uses);
-        let lent = self.loans.values().flat_map(|loan| loan.uses.iter().cloned());
+        let lent = self.loans.units.values().flat_map(|loan| loan.uses.iter().cloned());
         claimed.chain(lent).map(|one| one.accelerator).collect()
     }
 

@@ -8,6 +8,7 @@ mod domains;
 mod inventory;
 mod layout;
 mod ledger;
+mod loans;
 mod offers;
 mod plan;
 mod pool;
@@ -33,7 +34,8 @@ pub use layout::{
     Change, DeviceLayout, DoesNotFit, Failure, Layout, LayoutRecord, Layouts, Next, Repartitioning, Situation, Slot,
     Stage, Step as LayoutStep, User, Wanted, next_step, places, report,
 };
-pub use ledger::{Ledger, Loan};
+pub use ledger::Ledger;
+pub use loans::{Loan, Loans};
 pub use offers::Offering;
 pub use plan::{Identity, Part, complete, plan};
 pub use pool::{NodeIdentity, Pool, pool_name};

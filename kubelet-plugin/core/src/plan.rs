@@ -375,7 +375,7 @@ mod tests {
         let ledger = ledger([plan_with("uid-1", &[allocation("a", 1)], &gpus(&[1]), &nobody).unwrap()]);
         let lost = gpus(&[2]).unreachable("its driver no longer answers for it");
         let mut lent = Ledger::default();
-        lent.lend([loan(1)].into());
+        lent.lend(loan(1));
         let texts: Vec<_> = [
             plan_with("uid-2", &[allocation("a", 9)], &gpus(&[1]), &ledger),
             plan_with("uid-2", &[allocation("a", 2)], &lost, &ledger),

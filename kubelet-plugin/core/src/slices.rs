@@ -506,7 +506,7 @@ mod tests {
     #[test]
     fn what_pods_have_without_a_claim_is_tainted_or_withheld() {
         let mut ledger = nobody();
-        ledger.lend([loan(1)].into());
+        ledger.lend(loan(1));
         let offering = Offering { groups: true, ..Offering::NOTHING };
         let found = tessera_driver::Discovery { accelerators: vec![gpu(1), gpu(2)], ..Default::default() };
         let inventory = Inventory::new(offering).after(&found, &Default::default());

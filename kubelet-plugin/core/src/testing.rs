@@ -6,8 +6,8 @@ use tessera_driver::{Accelerator, Discovery, Facts, Locality, Partitioning, Plac
 use tessera_vocabulary::{DeviceName, DriverName, PciAddress};
 
 use crate::{
-    Allocation, ClaimRef, DeviceLayout, Granted, Identity, Inventory, Layout, Ledger, Loan, NodeIdentity, Offering,
-    Part, Pool, Record, Scope, StoredRecord, Use, plan,
+    Allocation, ClaimRef, DeviceLayout, Granted, Identity, Inventory, Layout, Ledger, Loan, Loans, NodeIdentity,
+    Offering, Part, Pool, Record, Scope, StoredRecord, Use, plan,
 };
 
 /// An H100 on a bus of its own.
@@ -155,11 +155,12 @@ pub(crate) fn ledger<const N: usize>(records: [Record; N]) -> Ledger {
     ledger
 }
 
-/// A GPU that pods have by way of the device plugin.
-pub(crate) fn loan(bus: u8) -> (String, Loan) {
+/// Pods have a GPU by way of the device plugin.
+pub(crate) fn loan(bus: u8) -> Loans {
     let gpu = gpu(bus);
     let uses = vec![Use { accelerator: gpu.name(), placement: None }];
-    (gpu.uuid().to_owned(), Loan { resource: "nvidia.com/gpu".to_owned(), shared: false, uses })
+    let loan = Loan::new("nvidia.com/gpu".to_owned(), false, uses);
+    Loans { units: [(gpu.uuid().to_owned(), loan)].into(), ..Loans::default() }
 }
 
 /// One GPU for a request.

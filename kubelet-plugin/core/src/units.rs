@@ -154,7 +154,7 @@ mod tests {
         let id = |bus| gpu(bus).uuid().to_owned();
         let nobody = Ledger::default();
         let mut lent = Ledger::default();
-        lent.lend([loan(1)].into());
+        lent.lend(loan(1));
         for (what, inventory, ledger, expected) in [
             ("free", gpus(&[1]), nobody.clone(), id(1)),
             ("lost", gpus(&[1]).unreachable("gone"), nobody, format!("{}: it is lost: gone", id(1))),

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use tessera_core::{Loan, State, Unit, UnitKind};
+use tessera_core::{Loans, State, Unit, UnitKind};
 use tessera_driver::Accelerator;
 use tessera_vocabulary::{ExtendedResources, PciAddress};
 
@@ -11,8 +11,8 @@ use crate::{Config, DeviceId, MigStrategy, ResourceName, replicas};
 pub struct Basis<'a> {
     /// All units of the node.
     pub units: &'a [Unit<'a>],
-    /// What pods have, by the id of the unit.
-    pub loans: &'a BTreeMap<String, Loan>,
+    /// What pods have.
+    pub loans: &'a Loans,
     /// The resources of which pods have devices, and no other device plugin has healthy ones.
     pub unserved: &'a BTreeSet<String>,
     /// The names of the family's resources.
@@ -66,14 +66,14 @@ pub fn offer(basis: &Basis<'_>, config: &Config) -> Offer {
     let mut offer = by_count(basis, config);
     for (name, resource) in &mut offer.resources {
         for device in &mut resource.devices {
-            let Some(loan) = basis.loans.get(device.id.unit()).filter(|_| device.is_healthy()) else { continue };
+            let Some(loan) = basis.loans.units.get(device.id.unit()).filter(|_| device.is_healthy()) else { continue };
             if loan.resource != name.as_str() || loan.shared != device.id.is_replica() {
                 device.state = State::Unusable { cause: format!("pods that asked for {} have it", loan.resource) };
             }
         }
     }
     let domain = basis.family.domain;
-    let unserved = basis.loans.values().filter(|loan| basis.unserved.contains(&loan.resource));
+    let unserved = basis.loans.units.values().filter(|loan| basis.unserved.contains(&loan.resource));
     for name in unserved.filter_map(|loan| ResourceName::new(domain, &loan.resource).ok()) {
         offer.resources.entry(name).or_default();
     }
@@ -188,7 +188,7 @@ pub(crate) fn cut_by_hand<'a, 'b: 'a>(units: impl Iterator<Item = &'a Unit<'b>>)
 mod tests {
     use std::fmt::Write;
 
-    use tessera_core::{DeviceLayout, Inventory, Layout, Ledger, Offering, Use};
+    use tessera_core::{DeviceLayout, Inventory, Layout, Ledger, Loan, Offering, Use};
 
     use super::*;
     use crate::testing::{NOBODY, basis, cut, described, gpu, inventory};
@@ -268,8 +268,8 @@ mod tests {
             ),
         ] {
             let uses = vec![Use { accelerator: gpu(1).name(), placement: None }];
-            let loan = Loan { resource: format!("nvidia.com/{resource}"), shared: is_shared, uses };
-            let loans = BTreeMap::from([(gpu(1).uuid().to_owned(), loan)]);
+            let loan = Loan::new(format!("nvidia.com/{resource}"), is_shared, uses);
+            let loans = Loans { units: [(gpu(1).uuid().to_owned(), loan)].into(), ..Loans::default() };
             let units = inventory.units(&Ledger::default());
             let config = Config::parse(config).unwrap();
             let with = |unserved: &BTreeSet<String>| {

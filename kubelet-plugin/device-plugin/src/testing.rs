@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use semver::Version;
-use tessera_core::{Inventory, Loan, Offering, Unit};
+use tessera_core::{Inventory, Loans, Offering, Unit};
 use tessera_driver::topology::Links;
 use tessera_driver::{
     Accelerator, Discovery, Facts, Locality, Made, Partition, Partitioning, Placement, Resources, Shape, nvidia,
@@ -14,10 +14,10 @@ use tessera_vocabulary::{ExtendedResources, PciAddress};
 use crate::{Basis, Offer};
 
 /// No pod has anything without a claim.
-pub(crate) static NOBODY: BTreeMap<String, Loan> = BTreeMap::new();
+pub(crate) static NOBODY: Loans = Loans { grants: 0, units: BTreeMap::new() };
 
 /// All of these, by count.
-pub(crate) fn basis<'a>(units: &'a [Unit<'a>], loans: &'a BTreeMap<String, Loan>) -> Basis<'a> {
+pub(crate) fn basis<'a>(units: &'a [Unit<'a>], loans: &'a Loans) -> Basis<'a> {
     static NONE: BTreeSet<String> = BTreeSet::new();
     Basis { units, loans, unserved: &NONE, family: ExtendedResources::NVIDIA, by_count: &|_| true }
 }

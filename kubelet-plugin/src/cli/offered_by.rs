@@ -60,6 +60,10 @@ impl Apis {
 
     /// What holds for an accelerator. Of several exceptions the last.
     pub fn of(&self, accelerator: &Accelerator) -> OfferedBy {
+        // Asked of every accelerator after every prepare: its names are made only where some are named.
+        if self.exceptions.is_empty() {
+            return self.node;
+        }
         let (name, address) = (accelerator.name(), accelerator.address.to_string());
         let names = [name.as_str(), accelerator.uuid(), &address];
         let own = self.exceptions.iter().rev().find(|exception| names.contains(&exception.device.as_str()));

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cdi::{FileName, Kind};
-use tessera_core::{Inventory, Ledger, Loan, State, Unit, Use};
+use tessera_core::{Inventory, Ledger, Loan, Loans, State, Unit, Use};
 use tessera_device_plugin::{
     Answer, Asked, Basis, Config, Description, DeviceId, Held, Lending, NotAllocated, Offer, Resource, ResourceName,
     allocate, answer, offer, preferred, spec,
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::Configured;
 use crate::claims::edits;
 use crate::cli::Apis;
+use crate::files::FileError;
 use crate::hardware::{NOTHING, Observed};
 use crate::ledger::{SharedLedger, Transaction};
 
@@ -79,8 +80,8 @@ pub(crate) enum DeskError {
     NoSuchResource(ResourceName),
     #[error("{resource}: the container runtime cannot be told of the devices: {cause}")]
     Undescribed { resource: ResourceName, cause: String },
-    #[error("{resource}: the ledger cannot be read: {cause}")]
-    Ledger { resource: ResourceName, cause: String },
+    #[error("{resource}: the ledger cannot be read or written: {cause}")]
+    Ledger { resource: ResourceName, cause: FileError },
 }
 
 impl Desk {
@@ -143,7 +144,8 @@ impl Desk {
         let recognized = self.parts.ledger.exclusively(|ledger| {
             // Borrowed after the ledger, as everywhere. What appears may be what pods have.
             let inventory = self.parts.observed.borrow().clone()?;
-            self.lend(ledger, &inventory, |lending, uses| lending.recognize(uses));
+            // What cannot be written is tried again with each answer of the kubelet, and told then.
+            let _ = self.lend(ledger, &inventory, |lending, loans, uses| lending.recognize(loans, uses));
             Some((inventory, ledger.ledger().clone()))
         });
         let known = || Some((self.parts.observed.borrow().clone()?, self.parts.ledger.snapshot()));
@@ -151,7 +153,7 @@ impl Desk {
         // Where nothing is offered and nothing is lent, no container needs it.
         let by_count = || inventory.devices().iter().any(|device| self.is_by_count(&device.accelerator));
         let mut units = inventory.units(&ledger);
-        if !ledger.loans().is_empty() || by_count() {
+        if !ledger.loans().units.is_empty() || by_count() {
             self.describe(&units);
         }
         let offer = self.offer(&mut units, &ledger);
@@ -166,12 +168,12 @@ impl Desk {
 
     /// Whether nothing is offered, nothing is to be and nobody has anything: then no claim and no look changes that.
     fn is_idle(&self) -> bool {
+        // Looked at before the hardware is, as everywhere.
+        let nobody_has_any = !self.parts.ledger.has_loans() && self.lending().is_idle();
         let observed = self.parts.observed.borrow();
         let nothing =
             |inventory: &Inventory| !inventory.devices().iter().any(|device| self.is_by_count(&device.accelerator));
-        observed.as_ref().is_some_and(nothing)
-            && self.lending().is_idle()
-            && self.offered.borrow().offer == Offer::default()
+        observed.as_ref().is_some_and(nothing) && nobody_has_any && self.offered.borrow().offer == Offer::default()
     }
 
     /// What can be offered of what the container runtime knows: units of which it does not cannot be used, and say so then.
@@ -246,6 +248,7 @@ impl Desk {
     /// # Errors
     /// See [`DeskError`]. A container gets all or nothing.
     pub(crate) fn grant(&self, resource: &ResourceName, ids: &[DeviceId]) -> Result<Answer, DeskError> {
+        let failed = |cause| DeskError::Ledger { resource: resource.clone(), cause };
         let granted = self.parts.ledger.exclusively(|ledger| {
             // Borrowed after the ledger, as everywhere.
             let observed = self.parts.observed.borrow();
@@ -259,17 +262,16 @@ impl Desk {
                 allocated.iter().map(|device| (device.id.unit(), device.id.is_replica())).collect();
             units.retain(|unit| wanted.contains_key(unit.id.as_str()));
             let answer = self.answer(resource, &units)?;
-            let mut lending = self.lending();
+            let mut loans = ledger.ledger().loans().clone();
             for unit in &units {
                 let shared = wanted.get(unit.id.as_str()).copied().unwrap_or_default();
-                let loan = Loan { resource: resource.to_string(), shared, uses: unit.uses.clone() };
-                lending.grant(unit.id.clone(), loan);
+                loans.grant(unit.id.clone(), Loan::new(resource.to_string(), shared, unit.uses.clone()));
             }
-            ledger.lend(lending.loans());
+            // Before the answer: whoever is asked next, be it another agent, knows of it.
+            ledger.lend(loans).map_err(failed)?;
             Ok(answer)
         });
-        let granted = granted
-            .unwrap_or_else(|error| Err(DeskError::Ledger { resource: resource.clone(), cause: error.to_string() }));
+        let granted = granted.unwrap_or_else(|cause| Err(failed(cause)));
         match &granted {
             Ok(_) => info!(%resource, devices = ids.len(), "allocated"),
             Err(error) => warn!(%resource, %error, "not allocated"),
@@ -305,28 +307,28 @@ impl Desk {
         devices.map(|devices| preferred(devices, inventory, policy, available, must, size)).unwrap_or_default()
     }
 
-    /// The kubelet is about to be asked what pods have.
-    pub(super) fn ask(&self) -> Asked {
-        self.lending().ask()
-    }
-
-    /// What pods have, by the id of the unit.
-    pub(super) fn lent(&self) -> BTreeMap<String, Loan> {
-        self.lending().loans()
+    /// What pods have.
+    pub(super) fn loans(&self) -> Loans {
+        self.parts.ledger.loans()
     }
 
     /// The kubelet has told what pods have. Before the first look at the hardware that says nothing: what it is that they
     /// have is not known then.
-    pub(super) fn hear(&self, asked: Asked, held: Held) {
-        let heard = self.parts.ledger.exclusively(|ledger| {
+    ///
+    /// # Errors
+    /// When the ledger cannot be used, or not written: then it is known here, and to no other agent.
+    pub(super) fn hear(&self, asked: Asked, held: Held) -> Result<(), FileError> {
+        let written = self.parts.ledger.exclusively(|ledger| {
             let observed = self.parts.observed.borrow();
-            let Some(inventory) = observed.as_ref() else { return false };
-            self.lend(ledger, inventory, |lending, uses| lending.hear(asked, held, uses));
-            true
-        });
-        if matches!(heard, Ok(true)) && !self.loans_known.send_replace(true) {
-            info!(driver = %self.parts.driver, units = self.lent().len(), "it is known what pods have without a claim");
+            let inventory = observed.as_ref()?;
+            Some(self.lend(ledger, inventory, |lending, loans, uses| lending.hear(loans, asked, held, uses)))
+        })?;
+        let Some(written) = written else { return Ok(()) };
+        if !self.loans_known.send_replace(true) {
+            let units = self.loans().units.len();
+            info!(driver = %self.parts.driver, units, "it is known what pods have without a claim");
         }
+        written
     }
 
     /// Of these resources pods have devices, and no device plugin has healthy ones.
@@ -338,18 +340,18 @@ impl Desk {
         });
     }
 
-    /// Changes what is lent, in the ledger too. What is done is told what of the hardware a unit takes.
+    /// Changes what is lent as the kubelet has told. What is done is told what of the hardware a unit takes.
     fn lend(
         &self,
         ledger: &mut Transaction<'_>,
         inventory: &Inventory,
-        change: impl FnOnce(&mut Lending, &dyn Fn(&str) -> Option<Vec<Use>>),
-    ) {
+        change: impl FnOnce(&mut Lending, &mut Loans, &dyn Fn(&str) -> Option<Vec<Use>>),
+    ) -> Result<(), FileError> {
+        let mut loans = ledger.ledger().loans().clone();
         let units = inventory.units(ledger.ledger());
         let uses = |id: &str| units.iter().find(|unit| unit.id == id).map(|unit| unit.uses.clone());
-        let mut lending = self.lending();
-        change(&mut lending, &uses);
-        ledger.lend(lending.loans());
+        change(&mut self.lending(), &mut loans, &uses);
+        ledger.lend_as_told(loans)
     }
 
     fn lending(&self) -> MutexGuard<'_, Lending> {

@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_core::Loan;
-use tessera_device_plugin::{DeviceId, Held};
+use tessera_core::Loans;
+use tessera_device_plugin::{Asked, DeviceId, Held};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -44,7 +43,7 @@ pub(super) async fn listen(desk: Arc<Desk>, kubelet: PodResources, directory: Pa
                 Err(problem) => problem,
             };
             if problem != told && !problem.is_empty() {
-                warn!(error = problem, "it is not known what pods have without a claim; looking again");
+                warn!(error = problem, "what pods have without a claim is not known, or cannot be kept; looking again");
             }
             told = problem;
             tokio::time::sleep(PAUSE).await;
@@ -55,19 +54,19 @@ pub(super) async fn listen(desk: Arc<Desk>, kubelet: PodResources, directory: Pa
 
 /// Says whether it is in doubt that pods still have all that the checkpoint says.
 async fn look(desk: &Desk, kubelet: &PodResources, checkpoint: &Checkpoint) -> Result<bool, String> {
-    let (asked, lent) = (desk.ask(), desk.lent());
-    let named = if lent.is_empty() { Held::default() } else { ask(desk, kubelet, &lent).await };
+    let lent = desk.loans();
+    let named = if lent.units.is_empty() { Held::default() } else { ask(desk, kubelet, &lent).await };
     let kept = checkpoint.read().map_err(|error| error.to_string())?;
-    let in_doubt = lent.keys().any(|unit| kept.names(unit) && !named.names(unit));
-    desk.hear(asked, named.and(kept));
+    let in_doubt = lent.units.keys().any(|unit| kept.names(unit) && !named.names(unit));
+    desk.hear(Asked::after(&lent), named.and(kept)).map_err(|error| error.to_string())?;
     Ok(in_doubt)
 }
 
 /// What the kubelet says. One that does not answer writes nothing either, so nothing is lost by it.
-async fn ask(desk: &Desk, kubelet: &PodResources, lent: &BTreeMap<String, Loan>) -> Held {
+async fn ask(desk: &Desk, kubelet: &PodResources, lent: &Loans) -> Held {
     match kubelet.served().await {
         Ok(served) => {
-            let resources = lent.values().map(|loan| &loan.resource);
+            let resources = lent.units.values().map(|loan| &loan.resource);
             desk.nobody_serves(resources.filter(|resource| !served.contains(*resource)).cloned().collect());
         }
         Err(error) => debug!(%error, "the kubelet does not tell what is served"),

@@ -7,11 +7,11 @@ use tessera_core::{LayoutRecord, Slot};
 use tessera_driver::{Partitioning, WorkError};
 use tessera_vocabulary::DeviceName;
 
+use crate::files::FileError;
 use crate::hardware::Hardware;
 use crate::ledger::SharedLedger;
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
-use crate::store::StoreError;
 use crate::works::Works;
 
 /// A device whose mode was just switched may not answer for a moment: so often it is looked at.
@@ -40,7 +40,7 @@ pub(super) enum Trouble {
     #[error("{device}: {what} after the change; see the log of the driver")]
     Unverified { device: DeviceName, what: String },
     #[error("the agent cannot keep its record: {0}; free space or mend the directory")]
-    Disk(#[from] StoreError),
+    Disk(#[from] FileError),
 }
 
 /// What lies on a device.
@@ -91,7 +91,7 @@ impl Hands {
         Ok(())
     }
 
-    fn keep(&self, record: &LayoutRecord) -> Result<(), StoreError> {
+    fn keep(&self, record: &LayoutRecord) -> Result<(), FileError> {
         self.ledger.exclusively(|ledger| ledger.lay_out(record.clone()))?
     }
 

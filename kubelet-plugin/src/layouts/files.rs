@@ -10,8 +10,8 @@ use tessera_core::LayoutRecord;
 use tessera_vocabulary::DeviceName;
 use tracing::info;
 
+use crate::files::{self, FileError, Found};
 use crate::notices::Notice;
-use crate::store::StoreError;
 
 const EXTENSION: &str = "layout";
 /// Not that of a claim's record, whose name is a UID.
@@ -24,26 +24,19 @@ type Loaded = (BTreeMap<DeviceName, LayoutRecord>, Vec<Notice>);
 ///
 /// # Errors
 /// When the directory or a file in it cannot be read. A file that can be read and is no layout is no error.
-pub(crate) fn load(directory: &Path, boot_id: &str) -> Result<Loaded, StoreError> {
+pub(crate) fn load(directory: &Path, boot_id: &str) -> Result<Loaded, FileError> {
     let (mut layouts, mut notices) = (BTreeMap::new(), Vec::new());
-    for path in files(directory)? {
-        let decoded = match fs::read(&path) {
-            Ok(bytes) => LayoutRecord::decode(&bytes).map_err(|reason| reason.to_string()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) if source.kind() == io::ErrorKind::IsADirectory => Err("it is a directory".to_owned()),
-            Err(source) => return Err(StoreError::new(path, source)),
-        };
-        match decoded {
-            Ok(record) if record.boot_id == boot_id => {
-                layouts.insert(record.device.clone(), record);
+    for path in paths(directory)? {
+        match files::read(path, SET_ASIDE, |bytes| LayoutRecord::decode(&bytes))? {
+            Found::Nothing => {}
+            Found::Whole { content, .. } if content.boot_id == boot_id => {
+                layouts.insert(content.device.clone(), content);
             }
-            Ok(record) => {
-                info!(device = %record.device, "forgetting the layout of a device from before the reboot");
+            Found::Whole { path, content } => {
+                info!(device = %content.device, "forgetting the layout of a device from before the reboot");
                 let _ = fs::remove_file(&path);
             }
-            Err(reason) => {
-                let kept_as = path.with_extension(SET_ASIDE);
-                let _ = fs::rename(&path, &kept_as);
+            Found::Damaged { path, kept_as, reason } => {
                 notices.push(Notice::LayoutSetAside { path, kept_as, reason });
             }
         }
@@ -53,38 +46,28 @@ pub(crate) fn load(directory: &Path, boot_id: &str) -> Result<Loaded, StoreError
 
 /// What is kept of this boot, as far as it can be read. Changes nothing.
 pub(crate) fn peek(directory: &Path, boot_id: &str) -> BTreeMap<DeviceName, LayoutRecord> {
-    let records = files(directory).unwrap_or_default().into_iter();
+    let records = paths(directory).unwrap_or_default().into_iter();
     let records = records.filter_map(|path| LayoutRecord::decode(&fs::read(path).ok()?).ok());
     records.filter(|record| record.boot_id == boot_id).map(|record| (record.device.clone(), record)).collect()
 }
 
 /// Whether there is any layout in the directory.
 pub(crate) fn has_layouts(directory: &Path) -> bool {
-    files(directory).is_ok_and(|files| !files.is_empty())
+    paths(directory).is_ok_and(|paths| !paths.is_empty())
 }
 
 /// Keeps what is known of a device, whole or not at all; nothing, where that says nothing.
-pub(crate) fn write(directory: &Path, record: &LayoutRecord) -> Result<(), StoreError> {
+pub(crate) fn write(directory: &Path, record: &LayoutRecord) -> Result<(), FileError> {
     // Made of a PCI address, or read as a name of a device: nothing else is in it.
     let path = directory.join(format!("{}.{EXTENSION}", record.device));
     if record.says_nothing() {
-        return match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::new(path, source)),
-            _ => Ok(()),
-        };
+        return files::remove(path);
     }
-    let aside = path.with_extension("tmp");
-    let bytes = record.encode().map_err(io::Error::other);
-    let written = bytes.and_then(|bytes| fs::write(&aside, bytes)).and_then(|()| fs::rename(&aside, &path));
-    written.map_err(|source| {
-        // Best effort: what is left of it is overwritten by the next try and swept at the next start.
-        let _ = fs::remove_file(&aside);
-        StoreError::new(path, source)
-    })
+    files::write_encoded(path, record.encode())
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let failed = |source| StoreError::new(directory.to_owned(), source);
+fn paths(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let failed = |source| FileError::new(directory.to_owned(), source);
     let entries = match fs::read_dir(directory) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,

@@ -19,13 +19,13 @@ use super::NodeLayouts;
 use super::carrying_out::{Hands, Trouble};
 use super::events::told;
 use super::status::Report;
+use crate::files::FileError;
 use crate::hardware::Hardware;
 use crate::ledger::{SharedLedger, Transaction};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::precedence::Precedence;
 use crate::publisher::Published;
-use crate::store::StoreError;
 use crate::works::Works;
 
 /// What cannot be put right is tried again after so many seconds.
@@ -209,7 +209,7 @@ impl Layouter {
         ledger: &mut Transaction<'_>,
         inventory: &Inventory,
         object: Option<&NodeLayout>,
-    ) -> Result<(Vec<ReportedDevice>, Option<u64>), StoreError> {
+    ) -> Result<(Vec<ReportedDevice>, Option<u64>), FileError> {
         let (mut reports, mut again_at) = (Vec::new(), Vec::new());
         let yields = self.parts.precedence.yields();
         let features = self.parts.published.borrow().as_ref().map(|published| published.features).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The device plugin API beside claims: what the kubelet is offered, what containers get, and that no device has two owners.
 
 mod hand_over;
+mod loans;
 mod parts;
 mod ways;
 
@@ -34,6 +35,11 @@ async fn node_of(profile: &str, commands: &[&str], flags: &[&str]) -> (Node, Dev
 /// The agent ends, and another one with these flags takes its place.
 async fn replace(node: &mut Node, flags: &[&str]) {
     node.stop().await;
+    start_again(node, flags).await;
+}
+
+/// Another agent starts, after one that has ended.
+async fn start_again(node: &mut Node, flags: &[&str]) {
     let known = node.kubelet().registrations().len();
     node.start_agent(flags);
     node.wait("ready again", |node| node.ready_after(known)).await;
@@ -125,9 +131,7 @@ async fn an_agent_that_starts_knows_what_pods_have() {
     let claim = node.allocated("training", &tainted[0]);
     node.kill().await;
     manager.restart();
-    let known = node.kubelet().registrations().len();
-    node.start_agent(&["--api", "both"]);
-    node.wait("ready again", |node| node.ready_after(known)).await;
+    start_again(&mut node, &["--api", "both"]).await;
     let refused = node.connect().await.prepare(&claim).await.unwrap_err();
     assert!(refused.contains("is used by pods that asked for nvidia.com/gpu"), "{refused}");
 

@@ -2,15 +2,16 @@
 //! `listing.rs`, but for sockets and what the container runtime is told.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use tessera_core::{Loan, State, Use};
+use tessera_core::{Loan, Loans, State, Use};
 use tessera_device_plugin::{
     Asked, Basis, Config, DeviceId, Held, Lending, Offer, ResourceName, allocate, offer, preferred,
 };
 use tessera_vocabulary::ExtendedResources;
 
 use super::Agent;
+use crate::disk::Trouble;
 use crate::hardware::Hardware;
 use crate::setting::Plant;
 
@@ -31,8 +32,7 @@ pub(crate) struct Desk {
 /// A question to the kubelet, what was lent then, and what it said.
 #[derive(Debug)]
 struct Asking {
-    asked: Asked,
-    lent: BTreeMap<String, Loan>,
+    lent: Loans,
     named: Held,
 }
 
@@ -99,29 +99,30 @@ impl Agent {
         let uses = |id: &DeviceId| units.iter().find(|unit| unit.id == id.unit()).map(|unit| unit.uses.clone());
         let granted: Vec<_> =
             allocated.iter().filter_map(|device| Some((device.id.clone(), uses(&device.id)?))).collect();
+        let mut loans = self.loans();
         for (id, uses) in &granted {
-            let loan = Loan { resource: resource.to_string(), shared: id.is_replica(), uses: uses.clone() };
-            self.desk.lending.borrow_mut().grant(id.unit().to_owned(), loan);
+            let loan = Loan::new(resource.to_string(), id.is_replica(), uses.clone());
+            loans.grant(id.unit().to_owned(), loan);
         }
-        self.lend();
+        self.lend(loans).ok()?;
         Some(granted)
     }
 
     /// The kubelet is asked what pods have, if they have anything; the answer is heard later.
     pub(crate) fn ask(&mut self, named: impl FnOnce() -> Held) {
-        let asked = self.desk.lending.borrow_mut().ask();
-        let lent = self.desk.lending.borrow().loans();
-        let named = if lent.is_empty() { Held::default() } else { named() };
-        self.desk.asking = Some(Asking { asked, lent, named });
+        let lent = self.loans();
+        let named = if lent.units.is_empty() { Held::default() } else { named() };
+        self.desk.asking = Some(Asking { lent, named });
     }
 
     /// The kubelet has answered, and this is what its checkpoint says now. Says whether it is in doubt that pods still have
     /// all of that; the kubelet is then told its devices again.
     pub(crate) fn hear(&mut self, kept: Held) -> bool {
-        let Some(Asking { asked, lent, named }) = self.desk.asking.take() else { return false };
-        let in_doubt = lent.keys().any(|unit| kept.names(unit) && !named.names(unit));
+        let Some(Asking { lent, named }) = self.desk.asking.take() else { return false };
+        let in_doubt = lent.units.keys().any(|unit| kept.names(unit) && !named.names(unit));
         if self.refresh().is_ok() && self.observed.borrow().is_some() {
-            self.change_loans(|lending, uses| lending.hear(asked, named.and(kept), uses));
+            let asked = Asked::after(&lent);
+            self.change_loans(|lending, loans, uses| lending.hear(loans, asked, named.and(kept), uses));
             self.desk.known.set(true);
         }
         in_doubt
@@ -129,20 +130,40 @@ impl Agent {
 
     /// What appears may be what pods have.
     pub(super) fn recognize(&self) {
-        self.change_loans(|lending, uses| lending.recognize(uses));
+        self.change_loans(|lending, loans, uses| lending.recognize(loans, uses));
     }
 
-    fn change_loans(&self, change: impl FnOnce(&mut Lending, &dyn Fn(&str) -> Option<Vec<Use>>)) {
+    /// Changes what is lent as the kubelet has told: where it cannot be written, it is known all the same.
+    fn change_loans(&self, change: impl FnOnce(&mut Lending, &mut Loans, &dyn Fn(&str) -> Option<Vec<Use>>)) {
+        let mut loans = self.loans();
         let inventory = self.inventory();
         let units = self.with_ledger(|ledger| inventory.units(ledger));
         let uses = |id: &str| units.iter().find(|unit| unit.id == id).map(|unit| unit.uses.clone());
-        change(&mut self.desk.lending.borrow_mut(), &uses);
-        self.lend();
+        change(&mut self.desk.lending.borrow_mut(), &mut loans, &uses);
+        if self.lend(loans.clone()).is_err() {
+            let mut known = self.known.borrow_mut();
+            known.loans_unwritten = true;
+            known.ledger.lend(loans);
+        }
     }
 
-    fn lend(&self) {
-        if self.plant != Some(Plant::LoanLost) {
-            self.known.borrow_mut().ledger.lend(self.desk.lending.borrow().loans());
+    fn loans(&self) -> Loans {
+        self.with_ledger(|ledger| ledger.loans().clone())
+    }
+
+    /// Keeps on disk what pods have: from then on another agent knows it too.
+    fn lend(&self, loans: Loans) -> Result<(), Trouble> {
+        let is_new = || loans != *self.known.borrow().ledger.loans() || self.known.borrow().loans_unwritten;
+        if self.plant == Some(Plant::LoanLost) || !is_new() {
+            return Ok(());
         }
+        if self.plant != Some(Plant::LoanUntold) {
+            self.announce()?;
+            self.on_disk(|files| files.write_loans(&loans, &self.identity.boot_id))?;
+        }
+        let mut known = self.known.borrow_mut();
+        known.loans_unwritten = false;
+        known.ledger.lend(loans);
+        Ok(())
     }
 }

@@ -23,7 +23,7 @@ impl World {
         let Some(gpu) = self.hardware.gpus.get_mut(index).filter(|gpu| idle(gpu)) else { return false };
         let (address, before) = (gpu.address(), gpu.functions.driver());
         let promised = |work: &Work| matches!(work, Work::Pass { accelerator } if *accelerator == address);
-        let promised = self.disk.0.borrow().kept.values().flat_map(|kept| &kept.work).any(promised);
+        let promised = self.disk.0.borrow().work().any(promised);
         let sound = gpu.functions.all.len() > 1;
         let change = |function: &Function| match rebind {
             Rebind::All => State::VFIO,

@@ -13,7 +13,7 @@ use crate::vfio::Driver;
 pub(crate) fn moves_owned(files: &Files, hardware: &Hardware) -> Result<(), Violation> {
     for gpu in hardware.gpus.iter().filter(|gpu| gpu.functions.are_moved()) {
         let says = |work: &Work| matches!(work, Work::Pass { accelerator } if *accelerator == gpu.address());
-        if !files.kept.values().flat_map(|kept| &kept.work).any(says) {
+        if !files.work().any(says) {
             return broken(Invariant::MovesOwned, || {
                 format!("nobody owns what became of {}: {:?}", gpu.address(), gpu.functions)
             });

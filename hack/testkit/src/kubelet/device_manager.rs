@@ -163,13 +163,22 @@ impl DeviceManager {
     /// # Errors
     /// What the plugin says: the pod has failed then.
     pub async fn allocate(&self, resource: &str, ids: &[String]) -> Result<Allocated, String> {
+        let allocated = self.ask(resource, ids).await?;
+        self.hold(resource, ids);
+        Ok(allocated)
+    }
+
+    /// The same for a pod that waits for another device plugin then: what it got is written nowhere before that has answered.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub async fn ask(&self, resource: &str, ids: &[String]) -> Result<Allocated, String> {
         let channel = self.table().resources.get(resource).map(|plugin| plugin.channel.clone());
         let mut client = DevicePluginClient::new(channel.ok_or("no plugin has registered it")?);
         let container_requests = vec![ContainerAllocateRequest { devices_ids: ids.to_vec() }];
         let answer = client.allocate(AllocateRequest { container_requests }).await;
         let mut answers = answer.map_err(|status| status.message().to_owned())?.into_inner().container_responses;
         let answer = answers.pop().ok_or("the plugin answered nothing")?;
-        self.hold(resource, ids);
         Ok(Allocated { ids: ids.to_vec(), answer })
     }
 

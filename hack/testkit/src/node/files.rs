@@ -49,7 +49,7 @@ impl Node {
     pub fn records_of(&self, driver: &str) -> Vec<String> {
         let mut names = names(&self.state_dir().join(driver));
         names.retain(|name| {
-            !["changes", "agents", "layouts"].contains(&name.as_str()) && !name.starts_with("publisher-")
+            !["changes", "agents", "layouts", "loans"].contains(&name.as_str()) && !name.starts_with("publisher-")
         });
         names
     }

@@ -44,10 +44,10 @@ impl User {
             let whole = whole(record.holds().flat_map(PreparedDevice::uses).collect())?;
             Some(Self::Claim { name: record.claim.to_string(), whole })
         });
-        let lent = ledger
-            .loans()
-            .values()
-            .filter_map(|loan| Some(Self::Pods { resource: loan.resource.clone(), whole: whole(loan.uses.clone())? }));
+        let lent =
+            ledger.loans().units.values().filter_map(|loan| {
+                Some(Self::Pods { resource: loan.resource.clone(), whole: whole(loan.uses.clone())? })
+            });
         let owned = record.owned();
         let cut = by_hand(device, ledger)
             .filter(|partition| !owned.contains(&Slot { placement: partition.placement, shape: partition.shape }))

@@ -129,7 +129,7 @@ fn a_device_is_closed_then_waited_for_then_changed() {
     use DeviceState::{Changing, Draining, Failed, Ready};
     let pods = || {
         let mut lent = Ledger::default();
-        lent.lend([loan(1)].into());
+        lent.lend(loan(1));
         lent
     };
     let evicting = DesiredDevice { drain: Drain { deadline_seconds: 60, after_deadline: Deadline::Evict }, ..seven() };
@@ -400,7 +400,7 @@ fn a_device_is_offered_with_the_domain_that_its_fabric_tells() {
             Case {
                 ledger: {
                     let mut ledger = ledger([domain_record("uid-1")]);
-                    ledger.lend([loan(1)].into());
+                    ledger.lend(loan(1));
                     ledger
                 },
                 ..of(domain())
