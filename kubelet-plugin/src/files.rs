@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is being written.
 pub(crate) const ASIDE: &str = "tmp";
@@ -34,6 +34,13 @@ pub(crate) enum Found<T> {
         kept_as: PathBuf,
         reason: String,
     },
+}
+
+/// The files of a directory.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let failed = |source| FileError::new(directory.to_owned(), source);
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
 }
 
 /// Reads a file; one that is not what it should be gets another extension.

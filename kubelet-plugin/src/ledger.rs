@@ -21,7 +21,9 @@ use crate::precedence::Precedence;
 use crate::store::Store;
 use crate::{layouts, loans};
 
-/// Where the numbers stand in the file of changes.
+/// The file of a ledger that is locked while somebody changes it, and counts the changes.
+const CHANGES_FILE: &str = "changes";
+/// Where the numbers stand in that.
 const CHANGES: u64 = 0;
 const AGENTS_STARTED: u64 = 8;
 
@@ -92,7 +94,7 @@ impl SharedLedger {
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
             file.map_err(|source| FileError::new(path, source))
         };
-        let (changes, alive) = (open("changes")?, open(ALIVE)?);
+        let (changes, alive) = (open(CHANGES_FILE)?, open(ALIVE)?);
         alive.lock_shared().map_err(|source| FileError::new(store.directory().join(ALIVE), source))?;
         let (known, hardware) = (Mutex::default(), OnceLock::new());
         let (changed, lent) = (watch::Sender::new(()), watch::Sender::new(()));
@@ -123,12 +125,11 @@ impl SharedLedger {
     /// # Errors
     /// When the directory cannot be locked or read.
     pub(crate) fn exclusively<T>(&self, work: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, FileError> {
-        let failed = |source| FileError::new(self.store.directory().join("changes"), source);
         let mut known = self.known();
-        self.changes.lock().map_err(failed)?;
+        self.changes.lock().map_err(|source| self.changes_failed(source))?;
         let result = self.refresh(&mut known).map(|()| work(&mut Transaction { shared: self, known: &mut known }));
         self.metrics.claims(known.ledger.records().count());
-        self.changes.unlock().map_err(failed)?;
+        self.changes.unlock().map_err(|source| self.changes_failed(source))?;
         result
     }
 
@@ -219,13 +220,17 @@ impl SharedLedger {
         let mut bytes = [0; 8];
         match self.changes.read_at(&mut bytes, offset) {
             Ok(_) => Ok(u64::from_le_bytes(bytes)),
-            Err(source) => Err(FileError::new(self.store.directory().join("changes"), source)),
+            Err(source) => Err(self.changes_failed(source)),
         }
     }
 
     fn count(&self, offset: u64, number: u64) -> Result<(), FileError> {
         let written = self.changes.write_all_at(&number.to_le_bytes(), offset);
-        written.map_err(|source: io::Error| FileError::new(self.store.directory().join("changes"), source))
+        written.map_err(|source| self.changes_failed(source))
+    }
+
+    fn changes_failed(&self, source: io::Error) -> FileError {
+        FileError::new(self.store.directory().join(CHANGES_FILE), source)
     }
 }
 

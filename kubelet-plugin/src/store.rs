@@ -96,7 +96,7 @@ impl Store {
     pub(crate) fn load(&self, boot_id: &str) -> Result<Loaded, FileError> {
         let mut loaded = Loaded::default();
         let mut forgotten = 0;
-        for path in self.files()? {
+        for path in files::list(&self.directory)? {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(EXTENSION) => {}
                 Some(DOUBTED) => {
@@ -136,13 +136,7 @@ impl Store {
             let extension = path.extension()?.to_str()?;
             [EXTENSION, SET_ASIDE].contains(&extension).then(|| path.file_stem()?.to_str()?.parse().ok())?
         };
-        Ok(self.files()?.into_iter().filter_map(uid).collect())
-    }
-
-    fn files(&self) -> Result<Vec<PathBuf>, FileError> {
-        let failed = |source| FileError::new(self.directory.clone(), source);
-        let entries = fs::read_dir(&self.directory).map_err(failed)?;
-        entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+        Ok(files::list(&self.directory)?.into_iter().filter_map(uid).collect())
     }
 
     fn path(&self, uid: &ClaimUid) -> PathBuf {

@@ -30,19 +30,22 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
     for number in 0..WARM_UP + samples.claims {
         claims.push(claim(ground, &format!("claim-{number}"), number).await?);
     }
-    let mut times: [Vec<Duration>; 4] = Default::default();
-    let (mut bare, mut known) = (Vec::new(), Vec::new());
+    let mut times: [Vec<Duration>; 6] = Default::default();
+    let [call, get, file, new, bare, known] = &mut times;
     for (number, claim) in claims.iter().enumerate() {
+        if number == WARM_UP {
+            [&mut *call, get, file, new, bare, known].into_iter().for_each(Vec::clear);
+        }
         // All in turns, so that what disturbs the machine disturbs all.
         let mut clock = Clock(Instant::now());
         floors.call().await?;
-        let call = clock.lap();
+        call.push(clock.lap());
         floors.get(&claim.name).await?;
-        let get = clock.lap();
+        get.push(clock.lap());
         floors.file()?;
-        let file = clock.lap();
+        file.push(clock.lap());
         plugin.prepare(claim).await.map_err(|refusal| anyhow!(refusal))?;
-        let new = clock.lap();
+        new.push(clock.lap());
         // In turn with bare calls: whatever is called first after a wait for the API server takes twice as long.
         for _ in 0..REPEATED {
             floors.call().await?;
@@ -51,15 +54,7 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
             known.push(clock.lap());
         }
         plugin.unprepare(claim).await.map_err(|refusal| anyhow!(refusal))?;
-        if number < WARM_UP {
-            (bare, known) = (Vec::new(), Vec::new());
-            continue;
-        }
-        for (times, time) in times.iter_mut().zip([call, get, file, new]) {
-            times.push(time);
-        }
     }
-    let [call, get, file, new] = &mut times;
     let total: Duration = new.iter().sum();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     figures.set("prepares_per_s_1", new.len() as f64 / total.as_secs_f64());
@@ -69,8 +64,8 @@ pub(crate) async fn measure(ground: &mut impl Ground, samples: Samples, figures:
     figures.set("file_floor_p50_ms", percentile(file, 0.5));
     figures.set("prepare_p50_ms", percentile(new, 0.5));
     figures.set("prepare_p99_ms", percentile(new, 0.99));
-    figures.set("prepare_known_p50_ms", percentile(&mut known, 0.5));
-    figures.set("rpc_floor_in_turn_p50_ms", percentile(&mut bare, 0.5));
+    figures.set("prepare_known_p50_ms", percentile(known, 0.5));
+    figures.set("rpc_floor_in_turn_p50_ms", percentile(bare, 0.5));
     Ok(())
 }
 

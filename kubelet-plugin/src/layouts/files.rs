@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use tessera_core::LayoutRecord;
@@ -67,15 +66,8 @@ pub(crate) fn write(directory: &Path, record: &LayoutRecord) -> Result<(), FileE
 }
 
 fn paths(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let failed = |source| FileError::new(directory.to_owned(), source);
-    let entries = match fs::read_dir(directory) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let paths: Vec<_> =
-        entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect::<Result<_, _>>()?;
     let is_layout = |path: &PathBuf| path.extension().is_some_and(|extension| extension == EXTENSION);
-    Ok(paths.into_iter().filter(is_layout).collect())
+    Ok(files::list(directory)?.into_iter().filter(is_layout).collect())
 }
 
 #[cfg(test)]
