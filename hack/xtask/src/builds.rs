@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cluster::{KubernetesVersion, Parts, Progress};
+
+use crate::report::Reporter;
 
 /// What a cluster with Tessera on it needs, in the profile that xtask itself was built in.
 const PROGRAMS: [&str; 8] =
@@ -23,6 +26,13 @@ pub(crate) fn release_programs() -> Result<()> {
     let arguments: Vec<_> = measured.into_iter().chain(PROGRAMS).collect();
     cargo(&arguments)?;
     simulated_node::hook().map(drop)
+}
+
+/// Builds the parts of a node with this version of Kubernetes, where they were never built.
+pub(crate) fn parts_of_nodes(version: KubernetesVersion) -> Result<()> {
+    let mut reporter = Reporter::new();
+    Parts::ensure(version, &mut |building| reporter.report(&Progress::Building(building.clone())))?;
+    Ok(())
 }
 
 /// Runs cargo in the root of the repository; its output is its user's.

@@ -61,7 +61,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut arguments = vec!["--workspace"];
     arguments.extend(ON_CLUSTERS.iter().flat_map(|package| ["--exclude", *package]));
     let mut tally = cargo_test(&arguments, options, WITHOUT_CLUSTER, &written, None)?;
-    heading("Tests on real clusters; on a new machine Kubernetes and containerd are built first, about 12 minutes");
+    if filter.is_none() {
+        // Not by the first test that needs them: it would have to know how long that may take.
+        heading("The parts of a node; on a new machine Kubernetes and containerd are built, about 12 minutes");
+        builds::parts_of_nodes(KubernetesVersion::default())?;
+        builds::parts_of_nodes(options.kubernetes)?;
+    }
+    heading("Tests on real clusters");
     let arguments: Vec<_> = ON_CLUSTERS.iter().flat_map(|package| ["--package", *package]).collect();
     tally = tally + cargo_test(&arguments, options, WITH_CLUSTERS, &written, previous.as_ref())?;
     if filter.is_none() {
