@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cluster::Signal;
-use e2e::{Calls, PATIENCE, Team, own, within};
+use e2e::{Calls, PATIENCE, Team, one_gpu, own, within};
 use simulated_node::SimulatedNode;
 
 use crate::restarts;
@@ -79,8 +79,11 @@ fn an_api_server_that_is_away_stops_nothing_and_is_told_what_changed() {
 
     calls.prepare(&new).unwrap();
     calls.unprepare(&new).unwrap();
-    // Pods are made again, and those from before have not noticed anything.
-    team.run_with_one_gpu("after", &["devices"]);
+    // Pods are made again, and those from before have not noticed anything. After a long outage the scheduler looks again
+    // within a minute only (client-go's reflectors back off to 30 s, and up to as much again at random), and once more so
+    // where the server then says that its watch has expired.
+    team.start("after", &one_gpu(), &["devices"]);
+    team.wait_running_within(2 * PATIENCE, "after");
     assert_eq!(restarts(&team, "training"), pod_before);
     node.machine().run(&["set", "7", "lost=false"]).unwrap();
     within(PATIENCE, "the device is offered again", || is_offered(&node, device(7)).then_some(()));
